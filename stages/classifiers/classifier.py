@@ -1,0 +1,128 @@
+"""The contract of the three classifiers: fit, logits on raw pictures, save, load."""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from . import DESCRIPTION, settings_class
+from .errors import ClassifierError
+from .pictures import shrink
+from .settings import ClassifierSettings, Compute
+
+
+class Examples(NamedTuple):
+    """Pictures with their classes: images (N, H, W, 3) uint8, labels (N,) int64. Memory-mapped arrays are fine."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Where fit tells how it goes on.
+
+    on_step(step, metrics): now and then; step counts optimizer steps from 1.
+    on_epoch(epoch, metrics): after each pass, epoch from 1; metrics has train_loss, train_top1, val_loss, val_top1
+    (losses in nats, shares between 0 and 1) and learning_rate, all floats.
+    """
+
+    on_step: Callable[[int, dict[str, float]], None]
+    on_epoch: Callable[[int, dict[str, float]], None]
+
+
+class Classifier(ABC):
+    """A network with the recipe that trains it.
+
+    Constructing one builds the network and loads its initial weights, so that missing weights are found before any
+    data is read (ClassifierError).
+
+    settings: the classifier's own section of params.yaml.
+    num_classes: C, the number of logits.
+    image_size: side in pixels of the training pictures; pictures of any other size are brought to it first.
+    """
+
+    def __init__(self, settings: ClassifierSettings, num_classes: int, image_size: int) -> None:
+        self.settings = settings
+        self.num_classes = num_classes
+        self.image_size = image_size
+        self.resolved: dict[str, Any] = {}  # what fit chose by looking at the machine: precision, device, threads
+
+    @abstractmethod
+    def fit(
+        self, train: Examples, val: Examples, *, epochs: int, seed: int, compute: Compute, reporter: Reporter
+    ) -> None:
+        """Train on `train` for `epochs` passes and measure on `val` after each; shows a progress bar."""
+
+    @abstractmethod
+    def logits_of_trained_size(self, images: np.ndarray) -> np.ndarray:
+        """Logits (N, C) float32 of images (N, image_size, image_size, 3) uint8, computed in float32."""
+
+    @property
+    @abstractmethod
+    def num_parameters(self) -> int:
+        """How many numbers the network holds, frozen ones and statistics of normalisation layers included."""
+
+    @abstractmethod
+    def multiply_adds(self) -> int:
+        """Multiply-accumulate operations in the forward pass of one picture."""
+
+    @abstractmethod
+    def save_weights(self, folder: Path) -> Path:
+        """Write the weights into `folder` in a format that cannot execute code; returns the file's path."""
+
+    @abstractmethod
+    def load_weights(self, file: Path) -> None:
+        """Read what save_weights wrote; ClassifierError where it does not fit this network."""
+
+    def shrink(self, images: np.ndarray) -> np.ndarray:
+        """What the network sees: images (N, H, W, 3) uint8 of any size as (N, image_size, image_size, 3) uint8."""
+        return shrink(images, self.image_size)
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Logits (N, C) float32 of raw pictures (N, H, W, 3) uint8 of any size."""
+        return self.logits_of_trained_size(self.shrink(images))
+
+    def save(self, folder: str | Path) -> None:
+        """Write weights and classifier.json into `folder`, which must exist. Same weights, same bytes."""
+        folder = Path(folder)
+        weights = self.save_weights(folder)
+        description = {
+            "classifier": self.settings.classifier,
+            "settings": self.settings.model_dump(),
+            "num_classes": self.num_classes,
+            "image_size": self.image_size,
+            "weights": weights.name,
+            "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        }
+        (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Rebuild what save wrote; ClassifierError where a file is missing, damaged or does not fit."""
+        folder = Path(folder)
+        try:
+            description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+            # The initial weights are about to be replaced: where they came from does not matter any more.
+            settings = description["settings"] | ({"weights": "random"} if "weights" in description["settings"] else {})
+            file = folder / Path(description["weights"]).name
+            found = hashlib.sha256(file.read_bytes()).hexdigest()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ClassifierError(f"{folder} holds no saved classifier ({error}): train it again") from error
+        if found != description["weights_sha256"]:
+            raise ClassifierError(
+                f"{file} is damaged (sha256 {found[:12]}..., expected {description['weights_sha256'][:12]}...): "
+                "restore or train it again"
+            )
+        classifier = cls(
+            settings_class(description["classifier"]).model_validate(settings),
+            num_classes=description["num_classes"],
+            image_size=description["image_size"],
+        )
+        classifier.load_weights(file)
+        return classifier

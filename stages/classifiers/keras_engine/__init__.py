@@ -1,0 +1,1 @@
+"""Training and inference of the TensorFlow classifiers, on Keras."""

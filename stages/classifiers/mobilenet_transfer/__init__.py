@@ -1,0 +1,1 @@
+"""A pretrained MobileNetV3 of Keras, fine-tuned."""

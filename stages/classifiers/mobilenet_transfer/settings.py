@@ -1,0 +1,20 @@
+"""Settings of the pretrained MobileNetV3; params.yaml says what each one means."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ..settings import ClassifierSettings, Fraction, NonNegative, Positive
+
+
+class Settings(ClassifierSettings):
+    variant: Literal["small", "large"]
+    weights: str
+    finetune: Literal["full", "head"]
+    image_size: Annotated[int, Field(ge=32)]
+    head_fraction: Fraction
+    head_lr: Positive
+    lr: Positive
+    weight_decay: NonNegative
+    dropout: Annotated[float, Field(ge=0, lt=1, strict=False)]
+    label_smoothing: Fraction

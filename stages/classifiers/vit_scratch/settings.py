@@ -1,0 +1,27 @@
+"""Settings of the Vision Transformer from scratch; params.yaml says what each one means."""
+
+from typing import Self
+
+from pydantic import model_validator
+
+from ..settings import ClassifierSettings, Count, Fraction, NonNegative, Positive
+
+
+class Settings(ClassifierSettings):
+    patch_size: Count
+    embed_dim: Count
+    depth: Count
+    num_heads: Count
+    mlp_ratio: Positive
+    dropout: Fraction
+    muon_lr: Positive
+    adamw_lr: Positive
+    weight_decay: NonNegative
+    warmup_fraction: Fraction
+    label_smoothing: Fraction
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        if self.embed_dim % self.num_heads:
+            raise ValueError(f"embed_dim = {self.embed_dim} must be a multiple of num_heads = {self.num_heads}")
+        return self

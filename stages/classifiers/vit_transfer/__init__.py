@@ -1,0 +1,1 @@
+"""A pretrained Vision Transformer of timm, fine-tuned."""

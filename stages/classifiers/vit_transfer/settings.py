@@ -1,0 +1,17 @@
+"""Settings of the pretrained Vision Transformer; params.yaml says what each one means."""
+
+from typing import Literal
+
+from ..settings import ClassifierSettings, Count, Fraction, NonNegative, Positive
+
+
+class Settings(ClassifierSettings):
+    backbone: str
+    weights: str
+    finetune: Literal["full", "head"]
+    image_size: Count
+    lr: Positive
+    head_lr: Positive
+    weight_decay: NonNegative
+    warmup_fraction: Fraction
+    label_smoothing: Fraction

@@ -1,0 +1,1 @@
+"""Sources of labelled pictures, and the arrays made of them."""

@@ -1,0 +1,57 @@
+"""The prepared data set: what the stage `prepare` wrote, images memory-mapped."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from stages.errors import UserError
+
+DESCRIPTION = "dataset.json"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Class names, hierarchy and content hash of a prepared data set, and the way to its arrays.
+
+    superclass_of_class: for each class the index of its superclass.
+    image_size: side of the square pictures in pixels.
+    data_sha256: hash of all arrays and names; two sets with the same hash are the same set.
+    description: all of dataset.json.
+    """
+
+    folder: Path
+    source: str
+    class_names: list[str]
+    superclass_names: list[str]
+    superclass_of_class: list[int]
+    image_size: int
+    data_sha256: str
+    description: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Self:
+        """Read dataset.json; the arrays are opened by `split`."""
+        folder = Path(folder)
+        try:
+            description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+            keys = ("source", "class_names", "superclass_names", "superclass_of_class", "image_size", "data_sha256")
+            return cls(folder=folder, description=description, **{key: description[key] for key in keys})
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{folder} holds no prepared data set ({error}): run `dvc repro prepare`") from error
+
+    def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Images (N, H, W, 3) uint8, memory-mapped, and labels (N,) int64 of `train`, `val` or `test`."""
+        try:
+            images = np.load(self.folder / f"{name}_images.npy", mmap_mode="r", allow_pickle=False)
+            labels = np.load(self.folder / f"{name}_labels.npy", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.folder}: cannot read the {name} arrays ({error}): run `dvc repro prepare`") from error
+        if images.dtype != np.uint8 or labels.dtype != np.int64 or len(images) != len(labels):
+            raise UserError(
+                f"{self.folder}: the {name} arrays are {images.dtype} {images.shape} and {labels.dtype} {labels.shape}, "
+                "expected uint8 (N, H, W, 3) and int64 (N,): run `dvc repro --force prepare`"
+            )
+        return images, labels

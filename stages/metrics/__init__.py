@@ -1,0 +1,1 @@
+"""Measures of a classifier: pure functions on arrays."""

@@ -1,0 +1,114 @@
+"""params.yaml, typed and validated: the whole file, before any stage does anything."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from stages import classifiers, paths
+from stages.classifiers.errors import ClassifierError
+from stages.classifiers.settings import ClassifierSettings, Compute, Count, Section
+from stages.errors import UserError
+
+
+class DemoSize(Section):
+    """Images per class of the generated data set."""
+
+    train_per_class: Count
+    test_per_class: Count
+
+
+class Data(Section):
+    """Where the pictures come from and how they are split."""
+
+    source: Literal["cifar100", "demo"]
+    url: Annotated[str, Field(min_length=1)]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    seed: Annotated[int, Field(ge=0)]
+    val_fraction: Annotated[float, Field(gt=0, lt=1, strict=False)]
+    limit_per_class: Annotated[int, Field(ge=2)] | None
+    demo: DemoSize
+
+
+class Budget(Section):
+    """What every model may spend unless it says otherwise."""
+
+    epochs: Count
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0)]
+    data: Data
+    budget: Budget
+    compute: Compute
+    models: Annotated[dict[str, ClassifierSettings], Field(min_length=1)]
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _settings_of_each_classifier(cls, models: Any) -> Any:
+        if not isinstance(models, dict):
+            raise ValueError("expected one section per model")
+        return {name: _settings(name, section) for name, section in models.items()}
+
+    def model(self, name: str) -> ClassifierSettings:
+        """The settings of one model; UserError if params.yaml has none of that name."""
+        if name not in self.models:
+            raise UserError(f"{paths.PARAMS} has no model {name!r}: its models are {', '.join(self.models)}")
+        return self.models[name]
+
+    def epochs(self, name: str) -> int:
+        """How many epochs a model trains: its own number, else the budget's."""
+        return self.model(name).epochs or self.budget.epochs
+
+
+class _SectionError(ValueError):
+    """Carries the finished lines of a model's section through pydantic."""
+
+
+def _settings(name: str, section: Any) -> ClassifierSettings:
+    if not isinstance(section, dict) or not isinstance(section.get("classifier"), str):
+        choices = ", ".join(classifiers.names())
+        raise _SectionError(f"models.{name} needs a key `classifier`, one of {choices}")
+    try:
+        return classifiers.settings_class(section["classifier"]).model_validate(section)
+    except ClassifierError as error:
+        raise _SectionError(f"models.{name}.classifier: {error}") from error
+    except ValidationError as error:
+        raise _SectionError("; ".join(_lines(error, prefix=f"models.{name}."))) from error
+
+
+def _lines(error: ValidationError, prefix: str = "") -> list[str]:
+    lines = []
+    for problem in error.errors():
+        cause = problem.get("ctx", {}).get("error")
+        if isinstance(cause, _SectionError):
+            lines.append(str(cause))
+            continue
+        key = prefix + ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{key.rstrip('.')} is not a known key: remove or correct it")
+        elif problem["type"] == "missing":
+            lines.append(f"{key} is missing")
+        else:
+            message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            lines.append(f"{key.rstrip('.')} = {problem['input']!r}: {message}")
+    return lines
+
+
+def read(file: Path = paths.PARAMS) -> Params:
+    """Read and check params.yaml; UserError names each key that is wrong, its value and what is allowed."""
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{file} is missing: run from the repository root") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} holds no keys: restore it with `git checkout {file}`")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{file}: {'; '.join(_lines(error))}") from error

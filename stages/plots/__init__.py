@@ -1,0 +1,1 @@
+"""Figures: one function each, arrays or tables in, a matplotlib Figure out."""

@@ -1,0 +1,1 @@
+"""MLflow: runs, the packaged model, the registry."""
