@@ -30,6 +30,11 @@ class Data(Section):
     limit_per_class: Annotated[int, Field(ge=2)] | None
     demo: DemoSize
 
+    @property
+    def origin(self) -> str:
+        """Where the pictures come from, for people: the URL or path, or the name of the generator."""
+        return self.url if self.source == "cifar100" else "stages/datasets/demo.py"
+
 
 class Budget(Section):
     """What every model may spend unless it says otherwise."""

@@ -45,18 +45,22 @@ class Classifier(ABC):
     settings: the classifier's own section of params.yaml.
     num_classes: C, the number of logits.
     image_size: side in pixels of the training pictures; pictures of any other size are brought to it first.
+    seed: of everything random: initial weights, order of the examples, augmentation, dropout.
     """
 
-    def __init__(self, settings: ClassifierSettings, num_classes: int, image_size: int) -> None:
+    def __init__(self, settings: ClassifierSettings, num_classes: int, image_size: int, seed: int = 0) -> None:
         self.settings = settings
         self.num_classes = num_classes
         self.image_size = image_size
+        self.seed = seed
         self.resolved: dict[str, Any] = {}  # what fit chose by looking at the machine: precision, device, threads
 
+    @classmethod
+    def configure(cls, compute: Compute) -> None:
+        """Settle what a framework fixes once it has started (threads, devices): before the first one is constructed."""
+
     @abstractmethod
-    def fit(
-        self, train: Examples, val: Examples, *, epochs: int, seed: int, compute: Compute, reporter: Reporter
-    ) -> None:
+    def fit(self, train: Examples, val: Examples, *, epochs: int, compute: Compute, reporter: Reporter) -> None:
         """Train on `train` for `epochs` passes and measure on `val` after each; shows a progress bar."""
 
     @abstractmethod

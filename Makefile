@@ -1,0 +1,81 @@
+# What people do with this project. Each target makes the environment first where it is missing.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+# The whole pipeline on generated pictures, offline: random initial weights, small networks, a few minutes.
+DEMO := \
+	-S data.source=demo \
+	-S models.vit_transfer.weights=random \
+	-S models.vit_transfer.image_size=32 \
+	-S models.mobilenet_transfer.weights=random \
+	-S models.mobilenet_transfer.variant=small \
+	-S models.mobilenet_transfer.image_size=64
+
+.PHONY: help env dev demo repro app ui test lint format clean git browser
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 10
+
+env: $(READY) ## the environment, in .venv
+
+$(READY): requirements.txt constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V): make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -r requirements.txt -c constraints.txt
+	@touch $@
+
+dev: $(VENV)/.ready-dev
+
+$(VENV)/.ready-dev: $(READY) requirements-dev.txt
+	$(BIN)/pip install -r requirements-dev.txt -c constraints.txt
+	@touch $@
+
+git:
+	@git rev-parse --verify -q HEAD >/dev/null || { echo "DVC works in a git repository with a commit, and this copy is none. \
+	Clone the project with git; or, in an unpacked ZIP: git init && git add -A && git commit -m 'Start'"; exit 1; }
+
+demo: git $(READY) ## the whole pipeline on generated pictures, offline, in minutes
+	@dvc exp remove -q demo 2>/dev/null || true
+	dvc exp run --temp --name demo $(DEMO)
+	@rm -rf demo_reports && dvc get -q . reports --rev demo -o demo_reports
+	@echo
+	@echo "The demo model is registered as demo-classifier; its reports are in demo_reports/ (start with comparison.md)."
+	@echo "  make app     classify a picture in the browser"
+	@echo "  make ui      see the runs in MLflow"
+
+repro: git $(READY) ## the real thing: download, train, compare, register what is out of date
+	dvc repro
+
+app: $(READY) ## the Streamlit app
+	streamlit run gui/app.py
+
+ui: $(READY) ## the MLflow pages
+	mlflow ui
+
+test: git dev browser ## all tests, the slow ones too
+	python -m pytest
+
+browser: # Chromium for the tests in a real browser
+	@command -v chromium chromium-browser google-chrome >/dev/null \
+		|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && apt-get install -qy chromium; } \
+		|| { command -v sudo >/dev/null && command -v apt-get >/dev/null && sudo -n apt-get update -q && sudo -n apt-get install -qy chromium; } \
+		|| echo "No Chromium found and none could be installed: the tests in a real browser will be skipped."
+
+lint: dev ## style and types
+	ruff check .
+	ruff format --check .
+	mypy
+
+format: dev ## what ruff can mend by itself
+	ruff check --fix .
+	ruff format .
+
+clean: ## caches, scratch and the environment; data, models and runs stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache data/scratch demo_reports
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,122 @@
+"""Files that people upload, turned into arrays; any file gives a picture or a PictureError of one line.
+
+Nothing here knows of Streamlit or MLflow, nothing is written to disk.
+"""
+
+from io import BytesIO
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # no other decoder ever sees an uploaded file
+EXTENSIONS = ("jpg", "jpeg", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff")
+MAX_MEGABYTES = 32
+MAX_PIXELS = 64_000_000  # telephones take up to 50 million; decoding these takes about 0.6 GB for a moment
+WORKING_SIDE = 1024  # pixels: larger pictures are reduced to a longer side of one to two times this
+
+Squaring = Literal["crop", "pad"]
+
+
+class PictureError(Exception):
+    """A file that is not shown. The message is one line: what is wrong with it and what to do."""
+
+
+def load(content: bytes) -> np.ndarray:
+    """Decode a picture file (see FORMATS; of an animation the first frame).
+
+    It comes upright (EXIF orientation), transparent parts white, 16-bit, greyscale, palette and CMYK as RGB, and large
+    ones reduced by averaging areas. Returns (H, W, 3) uint8 with H and W from 1 to 2 * WORKING_SIDE - 1. PictureError
+    for anything else than a whole picture within MAX_MEGABYTES and MAX_PIXELS.
+    """
+    if not content:
+        raise PictureError("This file is empty: choose another one.")
+    if len(content) > MAX_MEGABYTES * 2**20:
+        megabytes = f"{len(content) / 2**20:,.0f} MB"
+        raise PictureError(f"This file has {megabytes}, more than the {MAX_MEGABYTES} MB taken here: save it smaller.")
+    try:
+        with Image.open(BytesIO(content), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise PictureError(_too_many_pixels(f"is {width:,} by {height:,} pixels"))
+            image.draft(None, (WORKING_SIDE, WORKING_SIDE))  # a JPEG can be decoded at a fraction of its size
+            image.load()
+            return np.array(_rgb(_upright(image)))
+    except PictureError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise PictureError(_too_many_pixels("claims to be enormous")) from None
+    except UnidentifiedImageError:
+        raise PictureError(_not_a_picture(content)) from None
+    except Exception as error:  # decoders meet hostile bytes here, and they raise nearly every kind of exception
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise PictureError(
+            f"This picture is damaged or unusual ({reason}): open it elsewhere and save it as PNG or JPEG."
+        ) from error
+
+
+def square(picture: np.ndarray, how: Squaring) -> np.ndarray:
+    """Make a picture square: `crop` keeps its centre, `pad` adds white borders.
+
+    picture: (H, W, 3) uint8. Returns (S, S, 3) uint8, S the shorter side for crop and the longer one for pad.
+    """
+    height, width = picture.shape[:2]
+    side = min(height, width) if how == "crop" else max(height, width)
+    top, left = abs(height - side) // 2, abs(width - side) // 2
+    if how == "crop":
+        return picture[top : top + side, left : left + side]
+    canvas = np.full((side, side, 3), 255, np.uint8)
+    canvas[top : top + height, left : left + width] = picture
+    return canvas
+
+
+def fit(picture: np.ndarray, side: int) -> np.ndarray:
+    """Scale a picture to be shown in a box of `side` pixels: down by averaging, up so that its pixels stay visible.
+
+    picture: (H, W, 3) uint8. Returns (h, w, 3) uint8 with h and w from 1 to `side`, the longer one close to it.
+    """
+    height, width = picture.shape[:2]
+    times = side // max(height, width)
+    if times >= 1:
+        return picture.repeat(times, axis=0).repeat(times, axis=1)
+    scale = side / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # a camera's broken EXIF block is no reason to refuse its picture
+        return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        image = _eight_bits(image)
+    image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    factor = max(image.size) // WORKING_SIDE
+    if factor > 1:
+        image = image.reduce(factor)
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit samples over their full range; 32-bit integers and floats, which have none, from lowest to highest."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    values = np.nan_to_num(np.asarray(image, np.float32), posinf=0, neginf=0)
+    low, high = float(values.min()), float(values.max())
+    return Image.fromarray(((values - low) * (255 / max(high - low, 1e-12))).astype(np.uint8))
+
+
+def _too_many_pixels(what: str) -> str:
+    return f"This picture {what}, more than the {MAX_PIXELS // 1_000_000} million pixels taken here: save it smaller."
+
+
+def _not_a_picture(content: bytes) -> str:
+    if content.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
+        return "This file is a web page or an SVG drawing, whatever its name says: save it as PNG or JPEG."
+    return "This file is no picture that can be read here: choose a JPEG, PNG, WebP, BMP, GIF or TIFF file."

@@ -1,0 +1,229 @@
+"""Registered models, as the app needs them: which one answers, and the loaded model. Knows nothing of Streamlit.
+
+Everything that can go wrong between here and the tracking server is a RegistryError of one line that names the way on.
+"""
+
+import logging
+import os
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SQLITE = "sqlite:///"
+CHAMPION = "champion"
+HOW_TO_MAKE_ONE = "`dvc repro` trains and registers one, `make demo` a small one on generated pictures within minutes"
+
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+
+class RegistryError(Exception):
+    """What stands between the app and its model. The message is one line of Markdown: what is wrong, what to do."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a registered model; two are equal if they name the same model of the same registry.
+
+    created: milliseconds since 1970; tells apart versions of the same number in a registry that was made anew.
+    """
+
+    tracking_uri: str
+    name: str
+    number: int
+    created: int
+
+    def __str__(self) -> str:
+        return f"version {self.number} of {self.name}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One class and how sure the model is of it, between 0 and 1."""
+
+    class_name: str
+    superclass_name: str
+    confidence: float
+
+
+class Registry:
+    """The model registry of a tracking server or database."""
+
+    def __init__(self, tracking_uri: str) -> None:
+        """tracking_uri: as MLflow takes it, absolute if it is a path; see `connect`."""
+        self.tracking_uri = tracking_uri
+        self._shown_uri = without_password(tracking_uri)
+
+    def champions(self) -> list[Version]:
+        """The champion of every registered model, the one promoted last first; RegistryError if there is none."""
+        database = Path(self.tracking_uri.removeprefix(SQLITE))
+        if self.tracking_uri.startswith(SQLITE) and not database.exists():  # MLflow would create it
+            raise RegistryError(f"No model is registered yet, `{database}` does not exist: {HOW_TO_MAKE_ONE}.")
+        try:
+            registered, found = self._search()
+        except Exception as error:  # of requests, SQLAlchemy, MLflow: the user's way on is the same
+            logger.warning("%s does not answer", self._shown_uri, exc_info=True)
+            raise RegistryError(
+                f"MLflow does not answer at `{self._shown_uri}` ({_reason(error)}): start its server, "
+                "or set MLFLOW_TRACKING_URI to the one to use and start the app again."
+            ) from error
+        if not registered:
+            raise RegistryError(f"No model is registered yet at `{self._shown_uri}`: {HOW_TO_MAKE_ONE}.")
+        if not found:
+            names = ", ".join(registered)
+            raise RegistryError(f"No version of {names} is champion yet: `dvc repro` registers one and compares it.")
+        found.sort(key=lambda version: (_seconds(version.tags.get("promoted_at")), int(version.version)), reverse=True)
+        return [Version(self.tracking_uri, v.name, int(v.version), v.creation_timestamp or 0) for v in found]
+
+    def _search(self) -> "tuple[list[str], list[ModelVersion]]":
+        """The names of all registered models, and the champions among their versions."""
+        from mlflow import MlflowClient  # takes seconds: the page is drawn before
+
+        client = MlflowClient(tracking_uri=self.tracking_uri)
+        aliases = {model.name: model.aliases for model in client.search_registered_models()}
+        champions = {name: of_model[CHAMPION] for name, of_model in aliases.items() if CHAMPION in of_model}
+        return list(aliases), [client.get_model_version(name, number) for name, number in champions.items()]
+
+
+class Model:
+    """A loaded version. Pictures go in as uint8 arrays of any size, answers come out; safe to share between threads."""
+
+    def __init__(self, version: Version, packaged: Any) -> None:
+        """packaged: what `mlflow.pyfunc.load_model` returned; RegistryError if it is not one of this project's."""
+        self.version = version
+        self._packaged = packaged
+        self._one_at_a_time = threading.Lock()  # Keras is not thread-safe, and PyTorch takes all cores anyway
+        metadata = packaged.metadata.metadata or {}
+        try:
+            self.class_names = [_readable(name) for name in metadata["class_names"]]
+            superclass_names = [_readable(name) for name in metadata["superclass_names"]]
+            self.superclass_of = [superclass_names[index] for index in metadata["superclass_of_class"]]
+            self.image_size = int(metadata["image_size"])
+            self._shrink = packaged.unwrap_python_model().shrink
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise RegistryError(
+                f"{_sentence(version)} lacks what this app needs ({_reason(error)}): "
+                "register it again with `dvc repro`, or choose another model with MODEL_NAME."
+            ) from error
+        self.test_accuracy = _number(metadata, "metrics", "test", "top1")
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether it was trained on generated pictures: registered models are named after their data source."""
+        return self.version.name.startswith("demo-")
+
+    def sees(self, picture: np.ndarray) -> np.ndarray:
+        """The picture as the model gets it. (H, W, 3) uint8 -> (image_size, image_size, 3) uint8."""
+        return self._run(lambda: np.asarray(self._shrink(picture[np.newaxis])))[0]
+
+    def classify(self, picture: np.ndarray, top_k: int) -> list[Answer]:
+        """The `top_k` likeliest classes of a picture, (H, W, 3) uint8, the likeliest first."""
+        probabilities = self._run(lambda: np.asarray(self._packaged.predict(picture[np.newaxis])))
+        if probabilities.shape != (1, len(self.class_names)) or not np.isfinite(probabilities).all():
+            raise RegistryError(f"{_sentence(self.version)} gave no probabilities: register it again with `dvc repro`.")
+        best = np.argsort(-probabilities[0], kind="stable")[:top_k]
+        return [Answer(self.class_names[i], self.superclass_of[i], float(probabilities[0, i])) for i in best]
+
+    def _run(self, work: Callable[[], Result]) -> Result:
+        try:
+            with self._one_at_a_time:
+                return work()
+        except Exception as error:  # packaged code: it may raise anything
+            logger.warning("%s failed", self.version, exc_info=True)
+            raise RegistryError(
+                f"{_sentence(self.version)} failed on this picture ({_reason(error)}): "
+                "try another picture; if it fails on all, register it again with `dvc repro`."
+            ) from error
+
+
+def connect() -> Registry:
+    """The registry of MLFLOW_TRACKING_URI, else of mlflow.db at the repository root; asks nothing of it yet.
+
+    Like the pipeline, it takes a relative SQLite path from the repository root, wherever the app was started.
+    """
+    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # MLflow's own patience, 7 retries with growing pauses, would leave a person waiting for minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
+    if uri.startswith(SQLITE):
+        uri = f"{SQLITE}{REPOSITORY / uri.removeprefix(SQLITE)}"
+    return Registry(uri)
+
+
+def wanted(champions: list[Version]) -> list[Version]:
+    """The champions to choose from: the one that MODEL_NAME names, else all; RegistryError if it is not among them."""
+    name = os.environ.get("MODEL_NAME")
+    if not name:
+        return champions
+    named = [champion for champion in champions if champion.name == name]
+    if not named:
+        there_are = ", ".join(champion.name for champion in champions)
+        raise RegistryError(
+            f"MODEL_NAME is `{name}`, but the models with a champion are {there_are}: "
+            "set it to one of these, or unset it, and start the app again."
+        )
+    return named
+
+
+def load(version: Version) -> Model:
+    """Download and load a version; slow, it brings in the model's framework. RegistryError if it does not load."""
+    from mlflow.artifacts import download_artifacts
+    from mlflow.pyfunc import load_model
+
+    try:
+        folder = download_artifacts(f"models:/{version.name}/{version.number}", tracking_uri=version.tracking_uri)
+        packaged = load_model(folder, suppress_warnings=True)
+    except Exception as error:  # the network, the disk, and the code that came with the model
+        logger.warning("%s does not load", version, exc_info=True)
+        raise RegistryError(
+            f"{_sentence(version)} does not load ({_reason(error)}): "
+            "install requirements.txt here, or register the model again with `dvc repro`."
+        ) from error
+    return Model(version, packaged)
+
+
+def without_password(uri: str) -> str:
+    """A URI as it may be shown on a page."""
+    return re.sub(r"//[^/@]*@", "//", uri)
+
+
+def _seconds(promoted_at: str | None) -> float:
+    """The tag promoted_at, ISO 8601."""
+    try:
+        return datetime.fromisoformat(promoted_at or "").timestamp()
+    except ValueError:
+        return 0
+
+
+def _number(metadata: Any, *keys: str) -> float | None:
+    for key in keys:
+        metadata = metadata.get(key) if isinstance(metadata, dict) else None
+    return float(metadata) if isinstance(metadata, int | float) else None
+
+
+def _readable(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _sentence(version: Version) -> str:
+    return str(version)[0].upper() + str(version)[1:]
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an exception, short, as Markdown code so that nothing in it is taken for markup."""
+    lines = str(error).strip().splitlines() or [""]
+    line = re.sub(r"\s+", " ", f"{type(error).__name__}: {lines[0]}".replace("`", "'")).removesuffix(": ")
+    line = without_password(line)
+    return f"`{line if len(line) <= 160 else line[:157] + '...'}`"

@@ -1,0 +1,100 @@
+"""What the torch classifiers share: the contract's methods around a preprocessing layer and a network."""
+
+import os
+from abc import abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..classifier import Classifier, Examples, Reporter
+from ..errors import ClassifierError
+from ..settings import ClassifierSettings, Compute
+from .preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+WEIGHTS = "weights.safetensors"
+INFERENCE_BATCH = 256  # pictures at a time: bounds the memory of large calls
+
+
+class TorchClassifier(Classifier):
+    """A classifier whose network is a torch module. A subclass builds the network and names its optimizer."""
+
+    schedule: Literal["linear", "cosine"]
+    """How the learning rate falls to zero after the warm-up."""
+
+    def __init__(self, settings: ClassifierSettings, num_classes: int, image_size: int, seed: int = 0) -> None:
+        super().__init__(settings, num_classes, image_size, seed)
+        with torch.random.fork_rng(devices=[]):  # the caller's own random numbers stay as they were
+            torch.manual_seed(seed)
+            self.preprocessing, self.body = self.build()
+        self.network = torch.nn.Sequential(self.preprocessing, self.body)
+
+    @abstractmethod
+    def build(self) -> tuple[Preprocessing, torch.nn.Module]:
+        """The preprocessing and the network behind it, with initial weights; ClassifierError where none can be had."""
+
+    @abstractmethod
+    def optimizer(self, device: str) -> "Optimizer":
+        """An optimizer over the trainable parameters, each group with its highest learning rate.
+
+        device: 'cpu', 'gpu' or 'mps', where it will work.
+        """
+
+    def before_training(self, train: Examples) -> None:
+        """What is to be learned from the training pictures before the first step."""
+
+    def fit(self, train: Examples, val: Examples, *, epochs: int, compute: Compute, reporter: Reporter) -> None:
+        # Lightning is needed to train, not to serve.
+        from .training import fit
+
+        torch.set_num_threads(compute.threads or os.cpu_count() or 1)
+        self.before_training(train)
+        fit(self, train, val, epochs=epochs, compute=compute, reporter=reporter)
+
+    @torch.inference_mode()
+    def logits_of_trained_size(self, images: np.ndarray) -> np.ndarray:
+        self.network.eval()
+        device = next(self.network.parameters()).device
+        logits = np.empty((len(images), self.num_classes), np.float32)
+        for start in range(0, len(images), INFERENCE_BATCH):
+            batch = torch.from_numpy(np.array(images[start : start + INFERENCE_BATCH])).to(device)
+            logits[start : start + INFERENCE_BATCH] = self.network(batch).float().cpu().numpy()
+        return logits
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.body.parameters())
+
+    @torch.inference_mode()
+    def multiply_adds(self) -> int:
+        self.network.eval()
+        device = next(self.network.parameters()).device
+        # The counter does not know the fused attention of the CPU; the plain one is the same work.
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            self.network(torch.zeros((1, self.image_size, self.image_size, 3), dtype=torch.uint8, device=device))
+        return counter.get_total_flops() // 2
+
+    def save_weights(self, folder: Path) -> Path:
+        file = folder / WEIGHTS
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
+        save_file(state, file)
+        return file
+
+    def load_weights(self, file: Path) -> None:
+        try:
+            state = load_file(file)
+        except (SafetensorError, OSError) as error:
+            raise ClassifierError(f"{file} is no readable safetensors file ({error}): train the model again") from error
+        try:
+            self.network.load_state_dict(state)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ClassifierError(f"{file} does not fit {self.settings.classifier} as set up: {reason}") from error

@@ -1,0 +1,75 @@
+"""The scratch ViT behind the contract: its normalisation and its optimizer."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ..classifier import Examples
+from ..errors import ClassifierError
+from ..torch_engine.classifier import TorchClassifier
+from ..torch_engine.preprocessing import Preprocessing
+from .settings import Settings
+from .vit import VisionTransformer
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+
+class VitScratch(TorchClassifier):
+    """A Vision Transformer trained from random initial weights.
+
+    Matrices of the encoder blocks are trained by Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon),
+    with steps scaled to the root mean square of AdamW's (Liu et al., 2025, https://arxiv.org/abs/2502.16982); the
+    rest by AdamW.
+    """
+
+    settings: Settings
+    schedule = "linear"
+
+    def build(self) -> tuple[Preprocessing, torch.nn.Module]:
+        s = self.settings
+        try:
+            network = VisionTransformer(
+                self.image_size,
+                self.num_classes,
+                patch_size=s.patch_size,
+                embed_dim=s.embed_dim,
+                depth=s.depth,
+                num_heads=s.num_heads,
+                mlp_ratio=s.mlp_ratio,
+                dropout=s.dropout,
+            )
+        except ValueError as error:
+            raise ClassifierError(f"{s.classifier}: {error}") from error
+        self.resolved["weights"] = "random"
+        # Mean and deviation of the training pictures, once they are known.
+        return Preprocessing(self.image_size, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)), network
+
+    def before_training(self, train: Examples) -> None:
+        self.preprocessing.measure(np.asarray(train.images))
+
+    def optimizer(self, device: str) -> "Optimizer":
+        from ..torch_engine.muon import Muon
+        from ..torch_engine.precision import multiplies_bfloat16
+
+        s = self.settings
+        muon, matrices, others = [], [], []
+        for name, parameter in self.body.named_parameters():
+            if name.startswith("blocks.") and parameter.ndim == 2:
+                muon.append(parameter)
+            elif name in ("patch_embedding.projection.weight", "head.weight"):
+                matrices.append(parameter)
+            else:  # biases, norms, CLS token, position embedding
+                others.append(parameter)
+        return Muon(
+            [
+                {"params": muon, "lr": s.muon_lr, "weight_decay": s.weight_decay},
+                {"params": matrices, "lr": s.adamw_lr, "weight_decay": s.weight_decay, "use_fallback": True},
+                {"params": others, "lr": s.adamw_lr, "weight_decay": 0.0, "use_fallback": True},
+            ],
+            momentum=0.95,
+            nesterov=True,
+            adjust_lr_fn="match_rms_adamw",
+            orthogonalize_in=torch.bfloat16 if multiplies_bfloat16(device) else torch.float32,
+        )

@@ -1,0 +1,125 @@
+"""The Vision Transformer from the ground up (Dosovitskiy et al., 2021, https://arxiv.org/abs/2010.11929).
+
+B pictures, T tokens (one per patch and the CLS token), D numbers per token, h heads of d = D / h numbers each.
+Pre-norm blocks, GELU, LayerNorm with epsilon 1e-6 and initial weights as in the paper's own code (big_vision):
+under copied weights the logits equal those of timm's VisionTransformer, and a test holds us to it.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the field's name for it
+
+
+class PatchEmbedding(nn.Module):
+    """Cuts a picture into patches and projects each one linearly. No convolution: a reshape and a matrix."""
+
+    def __init__(self, patch_size: int, embed_dim: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.projection = nn.Linear(3 * patch_size * patch_size, embed_dim)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        b, c, height, width = pixels.shape
+        p = self.patch_size
+        patches = pixels.reshape(b, c, height // p, p, width // p, p)  # B, 3, rows, p, columns, p
+        patches = patches.permute(0, 2, 4, 1, 3, 5)  # B, rows, columns, 3, p, p
+        patches = patches.reshape(b, (height // p) * (width // p), c * p * p)  # B, T-1, 3pp
+        return self.projection(patches)  # B, T-1, D
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention: every token asks (query) all tokens (key) and takes what they hold (value)."""
+
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(embed_dim, embed_dim)
+        self.key = nn.Linear(embed_dim, embed_dim)
+        self.value = nn.Linear(embed_dim, embed_dim)
+        self.output = nn.Linear(embed_dim, embed_dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        b, t, width = tokens.shape
+
+        def heads(x: Tensor) -> Tensor:
+            return x.reshape(b, t, self.num_heads, width // self.num_heads).transpose(1, 2)  # B, h, T, d
+
+        query, key, value = heads(self.query(tokens)), heads(self.key(tokens)), heads(self.value(tokens))
+        mixed = F.scaled_dot_product_attention(query, key, value)  # softmax(q k' / sqrt(d)) v: B, h, T, d
+        return self.dropout(self.output(mixed.transpose(1, 2).reshape(b, t, width)))  # B, T, D
+
+
+class Block(nn.Module):
+    """A pre-norm encoder block: attention between tokens, then an MLP on each, both added to the stream."""
+
+    def __init__(self, embed_dim: int, num_heads: int, mlp_ratio: float, dropout: float) -> None:
+        super().__init__()
+        hidden = int(embed_dim * mlp_ratio)
+        self.norm1 = nn.LayerNorm(embed_dim, eps=1e-6)
+        self.attention = SelfAttention(embed_dim, num_heads, dropout)
+        self.norm2 = nn.LayerNorm(embed_dim, eps=1e-6)
+        self.mlp = nn.Sequential(
+            nn.Linear(embed_dim, hidden),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, embed_dim),
+            nn.Dropout(dropout),
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        tokens = tokens + self.attention(self.norm1(tokens))  # B, T, D
+        return tokens + self.mlp(self.norm2(tokens))  # B, T, D
+
+
+class VisionTransformer(nn.Module):
+    """Pixels (B, 3, image_size, image_size) float in, logits (B, num_classes) out.
+
+    patch_size must divide image_size and num_heads must divide embed_dim (ValueError).
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        num_classes: int,
+        patch_size: int = 4,
+        embed_dim: int = 192,
+        depth: int = 4,
+        num_heads: int = 3,
+        mlp_ratio: float = 4.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if image_size % patch_size:
+            raise ValueError(f"patch_size = {patch_size} does not divide the picture's side of {image_size} pixels")
+        if embed_dim % num_heads:
+            raise ValueError(f"num_heads = {num_heads} does not divide embed_dim = {embed_dim}")
+        self.patch_embedding = PatchEmbedding(patch_size, embed_dim)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
+        self.position_embedding = nn.Parameter(torch.empty(1, 1 + (image_size // patch_size) ** 2, embed_dim))
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.Sequential(*(Block(embed_dim, num_heads, mlp_ratio, dropout) for _ in range(depth)))
+        self.norm = nn.LayerNorm(embed_dim, eps=1e-6)
+        self.head = nn.Linear(embed_dim, num_classes)
+        self.initialize()
+
+    def initialize(self) -> None:
+        """Initial weights of big_vision: Xavier for matrices, LeCun for patches, a head that starts undecided."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.normal_(module.bias, std=1e-6) if ".mlp" in name else nn.init.zeros_(module.bias)
+        projection = self.patch_embedding.projection.weight
+        nn.init.trunc_normal_(projection, std=math.sqrt(1 / projection.shape[1]))
+        nn.init.normal_(self.cls_token, std=1e-6)
+        nn.init.normal_(self.position_embedding, std=0.02)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        patches = self.patch_embedding(pixels)  # B, T-1, D
+        cls = self.cls_token.expand(len(patches), -1, -1)  # B, 1, D
+        tokens = self.dropout(torch.cat([cls, patches], dim=1) + self.position_embedding)  # B, T, D
+        tokens = self.norm(self.blocks(tokens))  # B, T, D
+        return self.head(tokens[:, 0])  # B, C

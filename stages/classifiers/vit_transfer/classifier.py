@@ -1,0 +1,121 @@
+"""timm's pretrained Vision Transformers behind the contract."""
+
+import difflib
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models.vision_transformer import VisionTransformer
+
+from ..errors import ClassifierError
+from ..torch_engine.classifier import TorchClassifier
+from ..torch_engine.preprocessing import Preprocessing
+from .settings import Settings
+
+HUB_FILE = "model.safetensors"
+HUB_TIMEOUT = 10.0  # seconds to find out that the hub cannot be reached
+
+
+class VitTransfer(TorchClassifier):
+    """A Vision Transformer with ImageNet weights, a new head, fine-tuned as a whole or by its head only.
+
+    Small pictures are upsampled to `image_size` inside the network; the position embeddings are resampled to the
+    grid that results. Mean and deviation come from the model's own pretrained configuration.
+    """
+
+    settings: Settings
+    schedule = "cosine"
+
+    def build(self) -> tuple[Preprocessing, torch.nn.Module]:
+        s = self.settings
+        if not timm.is_model(s.backbone):
+            close = difflib.get_close_matches(s.backbone, timm.list_models(), n=3)
+            raise ClassifierError(
+                f"vit_transfer: backbone = {s.backbone!r} is no model of timm"
+                + (f"; did you mean {' or '.join(close)}?" if close else "")
+            )
+        options: dict[str, Any] = {"num_classes": self.num_classes, "img_size": s.image_size}
+        self.resolved["weights"] = s.weights if s.weights in ("pretrained", "random") else "file"
+        if s.weights != "random":
+            file = _hub_file(s.backbone) if s.weights == "pretrained" else Path(s.weights).expanduser()
+            options |= {"pretrained": True, "pretrained_cfg_overlay": {"file": str(file)}}
+            try:
+                self.resolved["weights_sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+            except OSError as error:
+                raise ClassifierError(
+                    f"vit_transfer: cannot read weights = {s.weights!r} ({error.strerror}): "
+                    "give the path of a .safetensors file, `pretrained` or `random`"
+                ) from error
+            if file.suffix != ".safetensors":
+                raise ClassifierError(
+                    f"vit_transfer: weights = {s.weights!r} is not a .safetensors file: other formats can hold code "
+                    "that runs when they are read; convert it"
+                )
+        try:
+            network = timm.create_model(s.backbone, **options)
+        except Exception as error:
+            # timm raises whatever it meets: an assertion for a size that does not fit the patches, a RuntimeError
+            # for tensors of another shape, SafetensorError for a damaged file.
+            reason = " ".join(str(error).split())[:200]
+            raise ClassifierError(
+                f"vit_transfer: cannot build {s.backbone} with image_size = {s.image_size} and weights = "
+                f"{s.weights!r}: {reason}"
+            ) from error
+        if not isinstance(network, VisionTransformer):
+            raise ClassifierError(
+                f"vit_transfer: backbone = {s.backbone!r} is a {type(network).__name__}, not a Vision Transformer: "
+                "choose e.g. vit_tiny_patch16_224"
+            )
+        if s.image_size % network.patch_embed.patch_size[0]:
+            raise ClassifierError(
+                f"vit_transfer: image_size = {s.image_size} is no multiple of the patch size "
+                f"{network.patch_embed.patch_size[0]} of {s.backbone}"
+            )
+        if s.finetune == "head":
+            network.requires_grad_(False)
+            network.get_classifier().requires_grad_(True)
+        config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
+        return Preprocessing(s.image_size, mean=config["mean"], std=config["std"]), network
+
+    def optimizer(self, device: str) -> torch.optim.Optimizer:
+        s = self.settings
+        head = {id(parameter) for parameter in self.body.get_classifier().parameters()}  # type: ignore[operator]
+        groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+        for parameter in self.body.parameters():
+            if parameter.requires_grad:
+                rate = s.head_lr if id(parameter) in head else s.lr
+                # Matrices only: pulling biases, norms and embeddings to zero serves nothing.
+                decay = s.weight_decay if parameter.ndim in (2, 4) else 0.0
+                groups.setdefault((rate, decay), []).append(parameter)
+        return torch.optim.AdamW(
+            [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
+        )
+
+
+def _hub_file(backbone: str) -> Path:
+    """The pretrained weights as a local file, downloaded once into the hub's cache; one clear error without network."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+
+    config = timm.get_pretrained_cfg(backbone)
+    if config is None or not config.hf_hub_id:
+        raise ClassifierError(
+            f"vit_transfer: timm has no pretrained weights for {backbone}: choose another backbone, give the path of "
+            "a .safetensors file as weights, or weights: random"
+        )
+    cached = try_to_load_from_cache(config.hf_hub_id, HUB_FILE)
+    if isinstance(cached, str):
+        return Path(cached)
+    url = hf_hub_url(config.hf_hub_id, HUB_FILE)
+    try:
+        # One short question first: the download itself would retry for minutes where nobody answers.
+        get_hf_file_metadata(url, timeout=HUB_TIMEOUT)
+        return Path(hf_hub_download(config.hf_hub_id, HUB_FILE))
+    except Exception as error:
+        # The hub's client lets through what its HTTP library raises, and that library changes with its version.
+        reason = " ".join(str(error).split())[:150]
+        raise ClassifierError(
+            f"vit_transfer: cannot download the pretrained weights of {backbone} from {url} ({reason}): "
+            "give the path of a .safetensors file as models.vit_transfer.weights, or set it to random"
+        ) from error

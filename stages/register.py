@@ -1,0 +1,103 @@
+"""Stage `register`: brings the MLflow store up to date and makes the best model champion."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from stages import classifiers, params, paths
+from stages.datasets.prepared import Prepared
+from stages.errors import UserError, one_line_errors
+from stages.tracking.package import Package
+from stages.tracking.registry import Entry, Registration, register
+from stages.tracking.replay import Training
+from stages.tracking.store import Store
+
+EXAMPLE_PICTURES = 2
+
+
+def main() -> None:
+    """Replay missing runs, register every model of params.yaml, write reports/registered_model.json."""
+    settings = params.read()
+    prepared = Prepared.open(paths.PREPARED)
+    store = Store.of_repository(paths.repository_root())
+    registration = register(
+        store,
+        experiment=prepared.source,
+        name=f"{prepared.source}-classifier",
+        entries=[_entry(model, prepared) for model in settings.models],
+        comparison=_comparison(list(settings.models)),
+    )
+    _write_report(registration)
+    champion = registration.decision.champion
+    pages = store.shown_uri if store.is_remote else "mlflow ui"
+    print(
+        f"Registered {', '.join(registration.versions)} as {registration.name}; version "
+        f"{registration.versions[champion]} serves: {registration.decision.reason}.\n"
+        f"Classify a picture: streamlit run gui/app.py\nLook at the runs:   {pages}"
+    )
+
+
+def _entry(model: str, prepared: Prepared) -> Entry:
+    metrics = _read_json(paths.METRICS / f"{model}.json")
+    if not isinstance(metrics.get("val", {}).get("top1"), float):
+        raise UserError(f"{paths.METRICS / model}.json names no val top1: run `dvc repro evaluate@{model}`")
+    about = {
+        "model": model,
+        "source": prepared.source,
+        "class_names": prepared.class_names,
+        "superclass_names": prepared.superclass_names,
+        "superclass_of_class": prepared.superclass_of_class,
+        "image_size": prepared.image_size,
+        "temperature": 1.0,
+        "data_sha256": prepared.data_sha256,
+    }
+    package = Package(
+        model_folder=paths.MODELS / model,
+        code_folder=Path(classifiers.__file__).parent,
+        example=prepared.split("test")[0][:EXAMPLE_PICTURES].copy(),
+        about=about,
+        metrics=metrics,
+    )
+    training = Training.read(paths.RUNS / model)
+    if training.weights_sha256 != package.metadata["weights_sha256"]:
+        raise UserError(f"{paths.RUNS / model} tells of other weights than {paths.MODELS / model}: run `dvc repro`")
+    return Entry(package, training, metrics)
+
+
+def _comparison(models: list[str]) -> dict[str, Path]:
+    if not paths.COMPARISON.is_file():
+        raise UserError(f"{paths.COMPARISON} is missing: run `dvc repro compare`")
+    plots = {f"plots/{plot.name}": plot for plot in sorted(paths.PLOTS.glob("*.png"))}
+    metrics = {f"metrics/{model}.json": paths.METRICS / f"{model}.json" for model in models}
+    return {paths.COMPARISON.name: paths.COMPARISON, **plots, **metrics}
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {file} ({error}): run `dvc repro`") from error
+
+
+def _write_report(registration: Registration) -> None:
+    """What was decided, in words that do not depend on the store: the same models give the same file in any of them."""
+    report = {
+        "registered_model": registration.name,
+        "champion": registration.decision.champion,
+        "decision": registration.decision.reason,
+        "models": {
+            model: {
+                "val_top1": metadata["metrics"]["val"]["top1"],
+                **{key: metadata[key] for key in ("weights_sha256", "data_sha256", "code_sha256")},
+            }
+            for model, metadata in registration.metadata.items()
+        },
+    }
+    unfinished = paths.REGISTERED_MODEL.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(paths.REGISTERED_MODEL)
+
+
+if __name__ == "__main__":
+    with one_line_errors("register"):
+        main()

@@ -1,0 +1,237 @@
+"""The registered model: one version per trained model, aliases, champion, and the run that compares them."""
+
+import hashlib
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput, Metric
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+
+from stages.errors import UserError
+
+from .gate import Candidate, Decision, choose_champion
+from .package import Package
+from .packaged_model import MODEL_ARTIFACT
+from .replay import Training, ensure_run, is_complete
+from .runs import log_metrics
+from .store import Store
+
+CHAMPION = "champion"
+RESERVED_ALIASES = re.compile(r"latest|v\d+|champion|challenger", re.IGNORECASE)  # the first two by MLflow itself
+COMPARISON = "comparison"  # name of the run
+COMPARISON_SHA256 = "comparison_sha256"  # tag of it: hash of its files
+PACKAGE_SHA256 = "package_sha256"  # tag of a version: weights, code, data and what is said of them
+LOGGED_AGAIN = "logged_again"  # tag of a version: why the same package is registered a second time
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A trained model on its way into the registry.
+
+    metrics: as in reports/metrics/<model>.json, {"val": {"top1": ...}, "test": {...}}.
+    """
+
+    package: Package
+    training: Training
+    metrics: Mapping[str, Any]
+
+    @property
+    def model(self) -> str:
+        return self.package.about["model"]
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What was done. versions: of each model; metadata: of each version, without what depends on the store."""
+
+    name: str
+    versions: dict[str, str]
+    decision: Decision
+    metadata: dict[str, dict[str, Any]]
+
+
+def register(
+    store: Store, experiment: str, name: str, entries: Sequence[Entry], comparison: Mapping[str, Path]
+) -> Registration:
+    """Bring the store up to date: runs, metrics, versions of the registered model `name`, aliases, champion.
+
+    comparison: the files of the comparison's run by their path in it.
+    Doing it again changes nothing. One process of this machine does it at a time.
+    UserError where the store does not answer or a model's name cannot be an alias.
+    """
+    for entry in entries:
+        _check_alias(entry.model)
+    with store.lock("registration"):
+        client = store.client()
+        experiment_id = store.experiment(client, experiment)
+        decision = choose_champion([Candidate(entry.model, entry.metrics["val"]["top1"]) for entry in entries])
+        _create_registered_model(client, name, experiment)
+        comparison_run_id = _ensure_comparison(client, experiment_id, comparison)
+        versions = {}
+        for entry in entries:
+            run_id = ensure_run(client, store, experiment, entry.training)
+            version = _ensure_version(client, experiment_id, name, entry.package, run_id)
+            _log_final_metrics(client, run_id, version.model_id, entry.metrics)
+            _set_tags(client, version, {"comparison_run_id": comparison_run_id, "gate": decision.reason})
+            versions[entry.model] = version.version
+        _set_aliases(client, name, versions, decision)
+    return Registration(name, versions, decision, {entry.model: entry.package.metadata for entry in entries})
+
+
+def _check_alias(model: str) -> None:
+    if RESERVED_ALIASES.fullmatch(model) or not re.fullmatch(r"[\w-]{1,255}", model, re.ASCII):
+        raise UserError(
+            f"a model cannot be called {model!r}, because its name becomes an alias in the registry: use letters, "
+            "digits, - and _, and none of latest, champion, challenger, v1, v2 ..."
+        )
+
+
+def _create_registered_model(client: MlflowClient, name: str, source: str) -> None:
+    try:
+        client.create_registered_model(name, description=f"Image classifiers trained on {source}")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _ensure_version(client: MlflowClient, experiment_id: str, name: str, package: Package, run_id: str) -> ModelVersion:
+    """The version that holds the package; registered now if there is none that works."""
+    metadata = package.metadata
+    tags = {
+        key: metadata[key]
+        for key in ("model", "source", "weights_sha256", "data_sha256", "code_sha256", PACKAGE_SHA256)
+    }
+    for version in _versions_of(client, name, metadata[PACKAGE_SHA256]):
+        problem = _problem(client, experiment_id, version, package)
+        if problem is None:
+            return version
+        tags.setdefault(LOGGED_AGAIN, f"version {version.version}: {problem}")
+    model_id = _log_model(client, experiment_id, run_id, package)
+    return client.create_model_version(name, source=f"models:/{model_id}", run_id=run_id, model_id=model_id, tags=tags)
+
+
+def _versions_of(client: MlflowClient, name: str, package_sha256: str) -> list[ModelVersion]:
+    """The versions that hold a package, newest first."""
+    versions: list[ModelVersion] = []
+    token = None
+    while True:
+        page = client.search_model_versions(f"name = '{name}'", page_token=token)
+        versions += [version for version in page if version.tags.get(PACKAGE_SHA256) == package_sha256]
+        token = page.token
+        if not token:
+            return sorted(versions, key=lambda version: -int(version.version))
+
+
+def _problem(client: MlflowClient, experiment_id: str, version: ModelVersion, package: Package) -> str | None:
+    """Why a version cannot be used any more; None if it can."""
+    if not version.model_id or not version.run_id:
+        return "it was not registered by this pipeline"
+    expected = {file.name: file.stat().st_size for file in package.model_files()}
+    try:
+        location = client.get_logged_model(version.model_id).artifact_location
+        files = client.list_logged_model_artifacts(version.model_id, f"artifacts/{MODEL_ARTIFACT}")
+    except (MlflowException, OSError) as error:
+        return f"its artifacts are out of reach ({' '.join(str(error).split())[:150]})"
+    found = {Path(file.path).name: file.file_size for file in files}
+    if found != expected:
+        return f"its artifacts are not in {location} any more"
+    if not is_complete(client, version.run_id, experiment_id, package.metadata["weights_sha256"]):
+        return f"its run {version.run_id} is gone"
+    return None
+
+
+def _log_model(client: MlflowClient, experiment_id: str, run_id: str, package: Package) -> str:
+    """Build the package and store it as an MLflow model of the run; returns the model's id.
+
+    MLflow's log_model would do the same, and then load the model to try the example: minutes of TensorFlow and torch
+    in one process.
+    """
+    logged = client.create_logged_model(
+        experiment_id, name=package.about["model"], source_run_id=run_id, model_type="classifier"
+    )
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary) / "model"
+            described = Model(
+                artifact_path=logged.artifact_location,
+                run_id=run_id,
+                model_uuid=logged.model_id,
+                model_id=logged.model_id,
+            )
+            package.save(folder, described)
+            client.log_model_artifacts(logged.model_id, str(folder))
+    except BaseException:
+        client.finalize_logged_model(logged.model_id, "FAILED")
+        raise
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    return logged.model_id
+
+
+def _log_final_metrics(client: MlflowClient, run_id: str, model_id: str | None, metrics: Mapping[str, Any]) -> None:
+    """The measured metrics as `val/top1`, `test/top1` ... of the run and of its model, at the time the run ended."""
+    run = client.get_run(run_id)
+    new = [
+        Metric(key, value, run.info.end_time, step=0, model_id=model_id, run_id=run_id)
+        for key, value in _numbers(metrics)
+        if run.data.metrics.get(key) != value
+    ]
+    log_metrics(client, run_id, new)
+
+
+def _numbers(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{key}/")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield f"{prefix}{key}", float(value)
+
+
+def _ensure_comparison(client: MlflowClient, experiment_id: str, files: Mapping[str, Path]) -> str:
+    """The id of the run that holds these files; created if there is none."""
+    digest = hashlib.sha256()
+    for place, file in sorted(files.items()):
+        content = file.read_bytes()
+        digest.update(f"{place}\0{len(content)}\0".encode() + content)
+    sha256 = digest.hexdigest()
+    for run in client.search_runs([experiment_id], f"tags.{COMPARISON_SHA256} = '{sha256}'"):
+        top_level = {file.path for file in client.list_artifacts(run.info.run_id)}
+        if run.info.status == "FINISHED" and top_level == {place.split("/")[0] for place in files}:
+            return run.info.run_id
+        client.delete_run(run.info.run_id)  # interrupted, or its artifacts are gone
+    run_id = client.create_run(experiment_id, run_name=COMPARISON, tags={COMPARISON_SHA256: sha256}).info.run_id
+    for place, file in files.items():
+        client.log_artifact(run_id, str(file), str(Path(place).parent) if "/" in place else None)
+    client.set_terminated(run_id)
+    return run_id
+
+
+def _set_aliases(client: MlflowClient, name: str, versions: Mapping[str, str], decision: Decision) -> None:
+    """Each model's own name on its version, `champion` last: whoever reads it finds everything in place."""
+    aliases = {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
+    for model, version in versions.items():
+        if aliases.get(model) != str(version):
+            client.set_registered_model_alias(name, model, version)
+    before, champion = aliases.get(CHAMPION), str(versions[decision.champion])
+    if before == champion:
+        return
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    # Aliases keep no history: tags do.
+    client.set_model_version_tag(name, champion, "promoted_at", now)
+    client.set_registered_model_alias(name, CHAMPION, champion)
+    if before is not None:
+        client.set_model_version_tag(name, before, "demoted_at", now)
+
+
+def _set_tags(client: MlflowClient, version: ModelVersion, tags: Mapping[str, str]) -> None:
+    for key, value in tags.items():
+        if version.tags.get(key) != value:
+            client.set_model_version_tag(version.name, version.version, key, value)

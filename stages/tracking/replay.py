@@ -1,0 +1,112 @@
+"""Runs rebuilt from DVC's outputs where the tracking store in use has none."""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Run, ViewType
+from mlflow.exceptions import MlflowException
+
+from stages.errors import UserError
+
+from .runs import TRAINING_ID, WEIGHTS_SHA256, DatasetUsed, RunDescription, from_iso, log_metrics
+from .store import Store
+
+RECORD = "run.json"
+HISTORY = "history.csv"
+REPLAYED = "replayed"  # tag
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training that is over, as `train` wrote it down.
+
+    ended: milliseconds since 1970, UTC.
+    history: one row per epoch: `epoch` from 1, `seconds` since the start, and the metrics.
+    """
+
+    description: RunDescription
+    run_id: str | None
+    ended: int
+    weights_sha256: str
+    history: list[dict[str, float]]
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Self:
+        """Read run.json and history.csv; UserError where one is missing or damaged."""
+        folder = Path(folder)
+        try:
+            record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+            with (folder / HISTORY).open(encoding="utf-8", newline="") as lines:
+                history = [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(lines)]
+            weights_sha256 = record[WEIGHTS_SHA256]
+            description = RunDescription(
+                name=record["model"],
+                started=from_iso(record["started"]),
+                params=record["params"],
+                tags={**record["tags"], WEIGHTS_SHA256: weights_sha256},
+                dataset=DatasetUsed(**record["dataset"]) if record.get("dataset") else None,
+                training_id=record[TRAINING_ID],
+            )
+            return cls(description, record["run_id"], from_iso(record["ended"]), weights_sha256, history)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{folder} holds no record of a training ({error!r}): train the model again") from error
+
+    def metrics(self) -> list[Metric]:
+        """The curves, at the times when they were measured."""
+        return [
+            Metric(name, value, self.description.started + round(row["seconds"] * 1000), int(row["epoch"]))
+            for row in self.history
+            for name, value in row.items()
+            if name not in ("epoch", "seconds")
+        ]
+
+
+def ensure_run(client: MlflowClient, store: Store, experiment: str, training: Training) -> str:
+    """The id of the training's run in `experiment` of this store; rebuilt if there is none that is complete.
+
+    A rebuilt run carries the original times and the tag `replayed`. Runs that the training began and could not finish
+    are deleted: what they hold is in the rebuilt one.
+    """
+    experiment_id = store.experiment(client, experiment)
+    known = [training.run_id] if training.run_id else []
+    attempts = _runs_of(client, experiment_id, training)
+    for run_id in known + [run.info.run_id for run in attempts]:
+        if is_complete(client, run_id, experiment_id, training.weights_sha256):
+            return run_id
+    for unfinished in attempts:
+        client.delete_run(unfinished.info.run_id)
+    return _replay(client, experiment_id, training)
+
+
+def is_complete(client: MlflowClient, run_id: str, experiment_id: str, weights_sha256: str) -> bool:
+    """Whether the run stands in the experiment and shows, from beginning to end, a training of these weights."""
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        # An id from another kind of store may not even be well-formed here.
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return False
+    return (
+        run.info.experiment_id == experiment_id
+        and run.info.lifecycle_stage == "active"
+        and run.info.status == "FINISHED"
+        and run.data.tags.get(WEIGHTS_SHA256) == weights_sha256
+    )
+
+
+def _runs_of(client: MlflowClient, experiment_id: str, training: Training) -> list[Run]:
+    condition = f"tags.{TRAINING_ID} = '{training.description.training_id}'"
+    return list(client.search_runs([experiment_id], condition, ViewType.ACTIVE_ONLY))
+
+
+def _replay(client: MlflowClient, experiment_id: str, training: Training) -> str:
+    run_id = training.description.create(client, experiment_id)
+    log_metrics(client, run_id, training.metrics())
+    client.set_tag(run_id, REPLAYED, "true")
+    client.set_terminated(run_id, "FINISHED", end_time=training.ended)
+    return run_id

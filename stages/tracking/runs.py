@@ -1,0 +1,227 @@
+"""The MLflow run of a training, live while it trains. DVC's outputs are the truth: a run may fail, training goes on."""
+
+import json
+import math
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+
+from .store import Store, quick_answers
+
+TRAINING_ID = "training_id"  # tag: ties a run, live or replayed, to the training it shows
+WEIGHTS_SHA256 = "weights_sha256"  # tag: of the weights the training ended with
+
+PATIENCE_LOCAL = 15.0  # seconds to wait at the end of a training for what has not been written yet
+PATIENCE_REMOTE = 5.0
+MAX_METRICS = 1000  # per call, MLflow's limit
+MAX_PARAMS = 100
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+@dataclass(frozen=True)
+class DatasetUsed:
+    """The data a model was trained on.
+
+    name: of the source, e.g. cifar100.
+    sha256: content hash of the prepared set.
+    counts: images per split.
+    source: where it came from, for people: a URL or a path.
+    """
+
+    name: str
+    sha256: str
+    counts: dict[str, int]
+    source: str = ""
+
+    def as_input(self) -> DatasetInput:
+        """As MLflow's run pages show it; nothing of the data itself is copied."""
+        dataset = Dataset(
+            name=self.name,
+            digest=self.sha256[:36],  # MLflow keeps no more
+            source_type="http" if urlsplit(self.source).scheme in ("http", "https") else "local",
+            source=json.dumps({"url": self.source} if "://" in self.source else {"uri": self.source}),
+            profile=json.dumps({"sha256": self.sha256, **self.counts}),
+        )
+        return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", "training")])
+
+
+@dataclass(frozen=True)
+class RunDescription:
+    """What is known of a run when it starts.
+
+    started: milliseconds since 1970, UTC.
+    """
+
+    name: str
+    started: int
+    params: Mapping[str, Any]
+    tags: Mapping[str, str]
+    dataset: DatasetUsed | None = None
+    training_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def create(self, client: MlflowClient, experiment_id: str) -> str:
+        """Create the run in a store, open; returns its id."""
+        tags = {**self.tags, TRAINING_ID: self.training_id}
+        run = client.create_run(experiment_id, start_time=self.started, tags=tags, run_name=self.name)
+        params = [Param(key, str(value)) for key, value in self.params.items()]
+        for start in range(0, len(params), MAX_PARAMS):
+            client.log_batch(run.info.run_id, params=params[start : start + MAX_PARAMS])
+        if self.dataset:
+            client.log_inputs(run.info.run_id, [self.dataset.as_input()])
+        return run.info.run_id
+
+
+def log_metrics(client: MlflowClient, run_id: str, metrics: Sequence[Metric]) -> None:
+    """Log any number of metrics; those that are not finite are left out."""
+    # MLflow stores infinity as 1.8e308, which flattens a chart.
+    metrics = [metric for metric in metrics if math.isfinite(metric.value)]
+    for start in range(0, len(metrics), MAX_METRICS):
+        client.log_batch(run_id, metrics=metrics[start : start + MAX_METRICS])
+
+
+def to_iso(milliseconds: int) -> str:
+    """Milliseconds since 1970 as ISO 8601 in UTC."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def from_iso(text: str) -> int:
+    """ISO 8601 as milliseconds since 1970; UTC where no zone is given."""
+    moment = datetime.fromisoformat(text)
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+class TrainingRun:
+    """A run that follows a training. A thread of its own talks to the store: no call here waits but `finish`.
+
+    Where tracking fails, or is too slow to be done a few seconds after the training, one line on stderr says so;
+    `register` replays the run later.
+
+        with TrainingRun.start(store, "cifar100", "vit_scratch", params=..., tags=..., dataset=...) as run:
+            run.log_step(20, {"train_loss": 4.4})
+            run.log_epoch(1, {"train_loss": 4.1, "val_top1": 0.1})
+            run.finish(tags={"weights_sha256": ...})
+        run.record()  # for run.json
+    """
+
+    def __init__(self, store: Store, experiment: str, description: RunDescription) -> None:
+        self.store = store
+        self.experiment = experiment
+        self.description = description
+        self.ended: int | None = None
+        self._final_tags: dict[str, str] = {}
+        self._status: Status = "FINISHED"
+        self._run_id: str | None = None
+        self._failed = False
+        self._waiting: SimpleQueue[list[Metric] | None] = SimpleQueue()  # None: the training has ended
+        self._thread = threading.Thread(target=self._follow, name="tracking", daemon=True)
+
+    @classmethod
+    def start(
+        cls,
+        store: Store,
+        experiment: str,
+        name: str,
+        *,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        dataset: DatasetUsed | None = None,
+    ) -> Self:
+        """Begin a run called `name`; params are flat, with values of any type."""
+        run = cls(store, experiment, RunDescription(name, _now(), dict(params), dict(tags), dataset))
+        run._thread.start()
+        return run
+
+    @property
+    def run_id(self) -> str | None:
+        """The run's id; None as long as the store has not answered, and for good where tracking failed."""
+        return None if self._failed else self._run_id
+
+    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Metrics after an epoch, counted from 1, under their own names."""
+        self._log(epoch, metrics)
+
+    def log_step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Metrics after an optimizer step, counted from 1, as `step_<name>`: the steps of one chart must compare."""
+        self._log(step, {f"step_{name}": value for name, value in metrics.items()})
+
+    def finish(self, status: Status = "FINISHED", tags: Mapping[str, str] | None = None) -> None:
+        """End the run, once; tags: what is known only now, `weights_sha256` among it. Waits a few seconds at most."""
+        if self.ended is not None:
+            return
+        self.ended = _now()
+        self._status = status
+        self._final_tags = dict(tags or {})
+        self._waiting.put(None)
+        patience = PATIENCE_REMOTE if self.store.is_remote else PATIENCE_LOCAL
+        self._thread.join(patience)
+        if self._thread.is_alive():
+            self._fail(f"no answer within {patience:.0f} s")
+
+    def record(self) -> dict[str, Any]:
+        """What replay needs to build the run again, as JSON: the part of run.json that tracking looks after."""
+        described = self.description
+        return {
+            "model": described.name,
+            "training_id": described.training_id,
+            "run_id": self.run_id,
+            "tracking_uri": self.store.shown_uri,
+            "experiment": self.experiment,
+            "started": to_iso(described.started),
+            "ended": to_iso(self.ended if self.ended is not None else _now()),
+            "params": dict(described.params),
+            "tags": {**described.tags, **self._final_tags},
+            "dataset": asdict(described.dataset) if described.dataset else None,
+        }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.finish("KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED")
+
+    def _log(self, step: int, metrics: Mapping[str, float]) -> None:
+        if self._failed or self.ended is not None:
+            return
+        now = _now()
+        self._waiting.put([Metric(name, float(value), now, step) for name, value in metrics.items()])
+
+    def _follow(self) -> None:
+        try:
+            with quick_answers():
+                client = self.store.client()
+                self._run_id = self.description.create(client, self.store.experiment(client, self.experiment))
+                while (metrics := self._waiting.get()) is not None:
+                    log_metrics(client, self._run_id, metrics)
+                if self._final_tags:
+                    tags = [RunTag(key, str(value)) for key, value in self._final_tags.items()]
+                    client.log_batch(self._run_id, tags=tags)
+                client.set_terminated(self._run_id, self._status, end_time=self.ended)
+        except Exception as error:
+            # Whatever MLflow, its HTTP library or the database raise: none of it is worth a training.
+            self._fail(" ".join(str(error).split())[:200] or type(error).__name__)
+
+    def _fail(self, reason: str) -> None:
+        if not self._failed:
+            self._failed = True
+            print(f"tracking failed, training goes on without it ({reason})", file=sys.stderr, flush=True)
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

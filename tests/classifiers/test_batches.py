@@ -1,0 +1,75 @@
+"""Batches: order and augmentation."""
+
+import numpy as np
+import pytest
+
+from stages.classifiers.batches import Batches, augment
+from stages.classifiers.classifier import Examples
+
+
+@pytest.fixture
+def examples() -> Examples:
+    rng = np.random.default_rng(0)
+    return Examples(rng.integers(0, 256, (50, 32, 32, 3), dtype=np.uint8), np.arange(50))
+
+
+def test_an_epoch_visits_every_example_once(examples):
+    batches = Batches(examples, batch_size=16, seed=3)
+    labels = [batch.labels for batch in batches.epoch(0)]
+    assert [len(batch) for batch in labels] == [16, 16, 16, 2]
+    assert len(batches) == 4
+    assert sorted(np.concatenate(labels)) == list(range(50))
+
+
+def test_a_batch_is_a_function_of_seed_epoch_and_index(examples):
+    batches = Batches(examples, 16, seed=3, crop_padding=4, flip=True)
+    whole = list(batches.epoch(2))
+    later = list(Batches(examples, 16, seed=3, crop_padding=4, flip=True).epoch(2, start=2))
+    alone = batches.batch(2, 3)
+    for expected, found in ((whole[2], later[0]), (whole[3], later[1]), (whole[3], alone)):
+        np.testing.assert_array_equal(expected.images, found.images)
+        np.testing.assert_array_equal(expected.labels, found.labels)
+
+
+@pytest.mark.parametrize(("seed", "epoch"), [(4, 2), (3, 1)])
+def test_other_seeds_and_epochs_give_other_batches(examples, seed, epoch):
+    one = Batches(examples, 16, seed=3, crop_padding=4, flip=True).batch(2, 0)
+    other = Batches(examples, 16, seed=seed, crop_padding=4, flip=True).batch(epoch, 0)
+    assert not np.array_equal(one.labels, other.labels)
+
+
+def test_augmentation_draws_differ_between_batches_and_from_the_order(examples):
+    same = Examples(np.repeat(examples.images[:1], 32, axis=0), np.zeros(32, np.int64))
+    batches = Batches(same, 16, seed=0, crop_padding=4, flip=True)
+    assert not np.array_equal(batches.batch(0, 0).images, batches.batch(0, 1).images)
+
+
+def test_without_augmentation_pictures_stay_as_they_are(examples):
+    batch = Batches(examples, 16, seed=3).batch(0, 0)
+    np.testing.assert_array_equal(batch.images, examples.images[batch.labels])
+
+
+def test_a_crop_is_a_window_of_the_mirrored_border_picture(examples):
+    image = examples.images[:1]
+    crops = augment(np.repeat(image, 200, axis=0), np.random.default_rng(0), crop_padding=2, flip=False)
+    padded = np.pad(image[0], ((2, 2), (2, 2), (0, 0)), mode="reflect")
+    windows = {padded[y : y + 32, x : x + 32].tobytes() for y in range(5) for x in range(5)}
+    found = {crop.tobytes() for crop in crops}
+    assert found <= windows
+    assert len(found) == 25  # 200 draws of 25 windows miss one with probability below 1 %
+
+
+def test_about_half_of_the_pictures_are_mirrored_left_to_right(examples):
+    image = examples.images[:1]
+    flipped = augment(np.repeat(image, 400, axis=0), np.random.default_rng(0), crop_padding=0, flip=True)
+    mirrored = sum(np.array_equal(one, image[0][:, ::-1]) for one in flipped)
+    assert 150 < mirrored < 250
+    assert all(np.array_equal(one, image[0]) or np.array_equal(one, image[0][:, ::-1]) for one in flipped)
+
+
+def test_examples_are_never_written_to():
+    images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    before = images.copy()
+    images.flags.writeable = False
+    Batches(Examples(images, np.arange(8)), 8, seed=0, crop_padding=4, flip=True).batch(0, 0)
+    np.testing.assert_array_equal(images, before)

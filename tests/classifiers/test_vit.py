@@ -1,0 +1,78 @@
+"""The Vision Transformer's architecture."""
+
+import pytest
+import timm
+import torch
+
+from stages.classifiers.vit_scratch.vit import PatchEmbedding, VisionTransformer
+
+
+def copy_into_timm(ours: VisionTransformer, theirs: torch.nn.Module) -> None:
+    state = ours.state_dict()
+    copied = {
+        "cls_token": state["cls_token"],
+        "pos_embed": state["position_embedding"],
+        "patch_embed.proj.weight": state["patch_embedding.projection.weight"].reshape(
+            theirs.patch_embed.proj.weight.shape
+        ),
+        "patch_embed.proj.bias": state["patch_embedding.projection.bias"],
+    }
+    for name in ("norm.weight", "norm.bias", "head.weight", "head.bias"):
+        copied[name] = state[name]
+    for index in range(len(ours.blocks)):
+        block = f"blocks.{index}."
+        for kind in ("weight", "bias"):
+            copied[f"{block}attn.qkv.{kind}"] = torch.cat(
+                [state[f"{block}attention.{part}.{kind}"] for part in ("query", "key", "value")]
+            )
+            copied[f"{block}attn.proj.{kind}"] = state[f"{block}attention.output.{kind}"]
+            copied[f"{block}mlp.fc1.{kind}"] = state[f"{block}mlp.0.{kind}"]
+            copied[f"{block}mlp.fc2.{kind}"] = state[f"{block}mlp.3.{kind}"]
+            for norm in ("norm1", "norm2"):
+                copied[f"{block}{norm}.{kind}"] = state[f"{block}{norm}.{kind}"]
+    theirs.load_state_dict(copied)  # strict: every weight has its counterpart
+
+
+@pytest.mark.parametrize(("image_size", "patch_size", "heads", "ratio"), [(32, 4, 3, 4.0), (48, 16, 4, 2.0)])
+def test_it_equals_timms_under_copied_weights(image_size, patch_size, heads, ratio):
+    torch.manual_seed(0)
+    sizes = {"patch_size": patch_size, "embed_dim": 48, "depth": 3, "num_heads": heads, "mlp_ratio": ratio}
+    ours = VisionTransformer(image_size, num_classes=7, **sizes).eval()
+    for parameter in ours.parameters():  # initial zeros would hide a missing bias or head
+        torch.nn.init.normal_(parameter, std=0.1)
+    theirs = timm.models.VisionTransformer(img_size=image_size, num_classes=7, **sizes).eval()
+    copy_into_timm(ours, theirs)
+    pixels = torch.randn(5, 3, image_size, image_size)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(pixels), theirs(pixels), rtol=1e-4, atol=1e-5)
+
+
+def test_patches_are_cut_row_by_row():
+    embedding = PatchEmbedding(patch_size=2, embed_dim=12)
+    with torch.no_grad():
+        embedding.projection.weight.copy_(torch.eye(12))
+        embedding.projection.bias.zero_()
+    pixels = torch.arange(2 * 3 * 4 * 6).reshape(2, 3, 4, 6).float()
+    patches = embedding(pixels)
+    assert patches.shape == (2, 6, 12)
+    torch.testing.assert_close(patches[1, 4].reshape(3, 2, 2), pixels[1, :, 2:4, 2:4])
+
+
+def test_there_is_no_convolution():
+    modules = VisionTransformer(32, num_classes=3).modules()
+    assert not any(isinstance(module, torch.nn.modules.conv._ConvNd) for module in modules)
+
+
+def test_a_patch_size_that_does_not_divide_the_picture_is_refused():
+    with pytest.raises(ValueError, match="patch_size = 5 does not divide the picture's side of 32 pixels"):
+        VisionTransformer(32, num_classes=3, patch_size=5)
+
+
+def test_heads_that_do_not_divide_the_width_are_refused():
+    with pytest.raises(ValueError, match="num_heads = 5 does not divide embed_dim = 192"):
+        VisionTransformer(32, num_classes=3, num_heads=5)
+
+
+def test_at_first_every_class_is_as_likely():
+    logits = VisionTransformer(32, num_classes=3)(torch.randn(2, 3, 32, 32))
+    torch.testing.assert_close(logits, torch.zeros(2, 3))

@@ -1,0 +1,126 @@
+"""The app as people meet it: a Streamlit server on a free port, seen through a headless Chromium."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+DESKTOP = {"width": 1000, "height": 900}  # pixels
+PHONE = {"width": 375, "height": 812}
+PATIENCE = 60_000  # milliseconds: frameworks are slow to import on a busy machine
+
+
+def chromium_executable() -> str | None:
+    """The first Chromium or Chrome on the PATH."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@contextmanager
+def running_app(**environment: str) -> Iterator[str]:
+    """Start the app from the repository root, as `streamlit run gui/app.py` does; yields its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        "gui/app.py",
+        f"--server.port={port}",
+        "--server.headless=true",
+    ]
+    with tempfile.TemporaryFile() as log:
+        server = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, stdout=log, stderr=log)
+        try:
+            address = f"http://127.0.0.1:{port}"
+            _wait_until_healthy(address, server)
+            yield address
+        finally:
+            server.terminate()
+            server.wait(timeout=20)
+
+
+def _wait_until_healthy(address: str, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + PATIENCE / 1000
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urlopen(f"{address}/_stcore/health", timeout=5):
+                return
+        except (URLError, OSError):
+            time.sleep(0.2)
+    raise RuntimeError(
+        f"the app did not start (exit status {server.poll()}): run `streamlit run gui/app.py` to see why"
+    )
+
+
+@contextmanager
+def headless_browser() -> Iterator[Browser]:
+    """Debian's Chromium without a window, a GPU or a call home; RuntimeError if none is installed."""
+    executable = chromium_executable()
+    if executable is None:
+        raise RuntimeError("no Chromium on the PATH: install it (Debian: apt-get install chromium)")
+    quiet = ("background-networking", "component-update", "sync")
+    switches = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", *(f"--disable-{q}" for q in quiet)]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=switches)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def visitor(browser: Browser, size: dict[str, int] = DESKTOP, dark: bool = False) -> Iterator[BrowserContext]:
+    """A browser of its own cookies, of the given size and theme, at two device pixels per pixel."""
+    context = browser.new_context(
+        viewport={"width": size["width"], "height": size["height"]},
+        color_scheme="dark" if dark else "light",
+        device_scale_factor=2,
+    )
+    context.set_default_timeout(PATIENCE)
+    try:
+        yield context
+    finally:
+        context.close()
+
+
+def open_app(context: BrowserContext, address: str) -> Page:
+    """Open the app; returns once the upload is there."""
+    page = context.new_page()
+    page.goto(address)
+    page.get_by_role("heading", name="What is in this picture?").wait_for()
+    page.locator("input[type=file]").wait_for(state="attached")
+    return page
+
+
+def classify(page: Page, picture: Path) -> Locator:
+    """Upload a picture; returns the rows of the answer, the likeliest class first, once they are drawn."""
+    page.locator("input[type=file]").set_input_files(picture)
+    rows = page.locator("ol.answers > li")
+    rows.first.wait_for()
+    page.locator("[data-testid=stImage] img").nth(1).wait_for()
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+    page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    return rows
+
+
+def screenshot(page: Page, file: Path) -> None:
+    """The whole page as PNG, however long it is."""
+    content = page.locator("[data-testid=stMainBlockContainer]").bounding_box()
+    size = page.viewport_size
+    if content and size and content["height"] > size["height"]:
+        page.set_viewport_size({"width": size["width"], "height": int(content["height"]) + 1})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=file, animations="disabled")

@@ -1,0 +1,87 @@
+"""Real registries with tiny models, and picture files."""
+
+import shutil
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+import streamlit as st
+from mlflow import MlflowClient
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+from PIL import Image
+
+COLOUR_MODEL = Path(__file__).with_name("colour_model.py")
+METADATA = {
+    "class_names": ["red_apple", "green_leaf", "blue_sea", "white_rabbit", "black_cat", "yellow_lemon"],
+    "superclass_names": ["plants", "things & waters", "animals"],
+    "superclass_of_class": [0, 0, 1, 2, 2, 0],
+    "image_size": 8,
+    "metrics": {"val": {"top1": 0.7}, "test": {"top1": 0.640, "top5": 0.9}},
+}
+Register = Callable[..., str]
+
+
+def picture_file(
+    colour: tuple[int, ...] = (225, 25, 35), size: tuple[int, int] = (60, 40), format: str = "PNG"
+) -> bytes:  # noqa: A002
+    """A picture of one colour as the bytes of a file."""
+    buffer = BytesIO()
+    Image.new("RGB", size, colour).save(buffer, format)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tracking database without models; made once, because its migrations take seconds."""
+    database = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{database}").search_registered_models()
+    return database
+
+
+@pytest.fixture
+def tracking_uri(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URI of a fresh database, which the app uses in this test."""
+    uri = f"sqlite:///{shutil.copy(empty_database, tmp_path / 'mlflow.db')}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    for variable in ("MODEL_NAME", "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
+        monkeypatch.delenv(variable, raising=False)
+    # Set, so that what the app sets is undone; true, so that a test shows that the app forbids it.
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
+    st.cache_resource.clear()
+    return uri
+
+
+@pytest.fixture
+def register(tracking_uri: str, tmp_path: Path) -> Register:
+    """Register the next version of a model in that database and make it champion; returns its number."""
+    client = MlflowClient(tracking_uri=tracking_uri)
+
+    def register_version(
+        name: str = "cifar100-classifier",
+        code: Any = COLOUR_MODEL,
+        promoted_at: str = "2026-01-01T00:00:00+00:00",
+        champion: bool = True,
+        **metadata: Any,
+    ) -> str:
+        folder = tmp_path / "models" / f"{len(list(tmp_path.glob('models/*')))}"
+        image = TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))
+        mlflow.pyfunc.save_model(
+            folder,
+            python_model=code if not isinstance(code, Path) else str(code),
+            metadata={key: value for key, value in (METADATA | metadata).items() if value is not None},
+            signature=ModelSignature(Schema([image]), Schema([TensorSpec(np.dtype(np.float32), (-1, 6))])),
+            pip_requirements=["mlflow"],
+        )
+        if not client.search_registered_models(f"name='{name}'"):
+            client.create_registered_model(name)
+        version = client.create_model_version(name, folder.as_uri(), tags={"promoted_at": promoted_at})
+        if champion:
+            client.set_registered_model_alias(name, "champion", version.version)
+        return version.version
+
+    return register_version

@@ -1,0 +1,173 @@
+"""A tiny linear classifier in a package like stages/classifiers, and a tracking store for each test."""
+
+import json
+import shutil
+import subprocess
+import textwrap
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from safetensors.numpy import save_file
+
+from stages import classifiers
+from stages.tracking.package import Package
+from stages.tracking.registry import Entry
+from stages.tracking.replay import Training
+from stages.tracking.runs import DatasetUsed
+from stages.tracking.store import Store
+
+CLASSIFIER = """
+    import numpy as np
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file, save_file
+
+    from ..classifier import Classifier
+    from ..errors import ClassifierError
+
+    FACTOR = 1
+
+
+    class Tiny(Classifier):
+        def __init__(self, settings, num_classes, image_size, seed=0):
+            super().__init__(settings, num_classes, image_size, seed)
+            self.weights = np.zeros((image_size * image_size * 3, num_classes), np.float32)
+
+        def fit(self, train, val, *, epochs, compute, reporter):
+            import torch  # a library for training only
+
+        def logits_of_trained_size(self, images):
+            return FACTOR * images.reshape(len(images), -1).astype(np.float32) @ self.weights
+
+        num_parameters = 0
+
+        def multiply_adds(self):
+            return 0
+
+        def save_weights(self, folder):
+            save_file({"weights": self.weights}, folder / "weights.safetensors")
+            return folder / "weights.safetensors"
+
+        def load_weights(self, file):
+            try:
+                self.weights = load_file(file)["weights"]
+            except (SafetensorError, OSError) as error:
+                raise ClassifierError(f"{file} is no readable safetensors file ({error})") from error
+"""
+SIDE = 4
+CLASSES = ["apple", "bear", "clock"]
+
+
+@pytest.fixture(autouse=True)
+def _own_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with all tables: creating one takes seconds, copying it does not."""
+    folder = tmp_path_factory.mktemp("database")
+    Store.of_repository(folder).client()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def root(tmp_path: Path, empty_database: Path) -> Path:
+    """A repository's root with an empty tracking database."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    shutil.copy(empty_database, folder)
+    return folder
+
+
+@pytest.fixture
+def store(root: Path) -> Store:
+    return Store.of_repository(root)
+
+
+@pytest.fixture
+def client(store: Store) -> MlflowClient:
+    return store.client()
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    """A copy of the classifiers package with one classifier, `tiny`."""
+    folder = tmp_path / "code"
+    original = Path(classifiers.__file__).parent
+    shutil.copytree(original, folder, ignore=lambda at, names: [name for name in names if (Path(at) / name).is_dir()])
+    (folder / "tiny").mkdir()
+    (folder / "tiny" / "__init__.py").write_text("")
+    (folder / "tiny" / "settings.py").write_text(
+        "from ..settings import ClassifierSettings\n\n\nclass Settings(ClassifierSettings):\n    pass\n"
+    )
+    (folder / "tiny" / "classifier.py").write_text(textwrap.dedent(CLASSIFIER))
+    return folder
+
+
+@pytest.fixture
+def make_entry(tmp_path: Path, code: Path) -> Callable[..., Entry]:
+    """Makes a trained model: make_entry("a", val=0.5, test=0.4, seed=0)."""
+
+    def make(model: str = "a", val: float = 0.5, test: float = 0.5, seed: int = 0, run_id: str | None = None) -> Entry:
+        folder = tmp_path / f"{model}-{seed}"
+        folder.mkdir(exist_ok=True)
+        weights = np.random.default_rng(seed).normal(size=(SIDE * SIDE * 3, len(CLASSES))).astype(np.float32) / 1000
+        save_file({"weights": weights}, folder / "weights.safetensors")
+        weights_sha256 = sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+        settings = {"classifier": "tiny", "epochs": None, "batch_size": 1, "crop_padding": 0, "flip": False}
+        description = {
+            "classifier": "tiny",
+            "settings": settings,
+            "num_classes": len(CLASSES),
+            "image_size": SIDE,
+            "weights": "weights.safetensors",
+            "weights_sha256": weights_sha256,
+        }
+        (folder / "classifier.json").write_text(json.dumps(description))
+        record = {
+            "model": model,
+            "training_id": f"training-{model}-{seed}",
+            "run_id": run_id,
+            "started": "2024-02-03T04:05:06.000+00:00",
+            "ended": "2024-02-03T04:07:06.000+00:00",
+            "params": {"lr": 0.1},
+            "tags": {"git_commit": "abc"},
+            "dataset": {"name": "demo", "sha256": "d" * 64, "counts": {"train": 9}, "source": "data/prepared"},
+            "weights_sha256": weights_sha256,
+        }
+        (folder / "run.json").write_text(json.dumps(record))
+        (folder / "history.csv").write_text(f"epoch,seconds,val_top1,learning_rate\n1,50.5,0.1,0.01\n2,100,{val},0\n")
+        about = {
+            "model": model,
+            "source": "demo",
+            "class_names": CLASSES,
+            "superclass_names": ["thing", "being"],
+            "superclass_of_class": [0, 1, 0],
+            "image_size": SIDE,
+            "temperature": 1.0,
+            "data_sha256": "d" * 64,
+        }
+        metrics = {"val": {"top1": val}, "test": {"top1": test}}
+        return Entry(Package(folder, code, pictures(2), about, metrics), Training.read(folder), metrics)
+
+    return make
+
+
+@pytest.fixture
+def dataset() -> DatasetUsed:
+    return DatasetUsed("demo", "d" * 64, {"train": 9, "val": 3}, "data/prepared")
+
+
+def pictures(count: int, side: int = SIDE) -> np.ndarray:
+    """Random pictures (count, side, side, 3) uint8."""
+    return np.random.default_rng(7).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+
+
+def git(folder: Path, *arguments: str) -> None:
+    identity = ("-c", "user.name=T", "-c", "user.email=t@example.org")
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)

@@ -1,0 +1,125 @@
+import json
+import math
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from stages.tracking import runs
+from stages.tracking.runs import DatasetUsed, TrainingRun
+from stages.tracking.store import Store
+
+
+def _train(store: Store, **arguments: object) -> TrainingRun:
+    """What the stage does around a training of two epochs."""
+    run = TrainingRun.start(store, "demo", "vit", params={"lr": 0.1, "flip": True}, tags={"git_commit": "abc"})
+    with run:
+        run.log_step(20, {"train_loss": 4.5})
+        run.log_epoch(1, {"val_top1": 0.1, "train_loss": 4.0})
+        run.log_epoch(2, {"val_top1": 0.2, "train_loss": math.nan})
+        run.finish(tags={"weights_sha256": "w" * 64})
+    return run
+
+
+def test_a_run_shows_the_training(store: Store, client: MlflowClient) -> None:
+    run_id = _train(store).run_id
+    assert run_id is not None
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "vit"
+    assert run.data.params == {"lr": "0.1", "flip": "True"}
+    assert run.data.tags["git_commit"] == "abc"
+    assert run.data.tags["weights_sha256"] == "w" * 64
+    assert [(point.step, point.value) for point in client.get_metric_history(run_id, "val_top1")] == [(1, 0.1), (2, 0.2)]
+    assert [point.step for point in client.get_metric_history(run_id, "step_train_loss")] == [20]
+    assert [point.step for point in client.get_metric_history(run_id, "train_loss")] == [1], "NaN is left out"
+
+
+def test_the_data_set_is_an_input_with_its_hash(store: Store, client: MlflowClient, dataset: DatasetUsed) -> None:
+    with TrainingRun.start(store, "demo", "vit", params={}, tags={}, dataset=dataset) as run:
+        pass
+    assert run.run_id is not None
+    (used,) = client.get_run(run.run_id).inputs.dataset_inputs
+    assert used.dataset.name == "demo"
+    assert "d" * 64 in used.dataset.profile
+
+
+def test_a_run_is_live_while_it_trains(store: Store, client: MlflowClient) -> None:
+    with TrainingRun.start(store, "demo", "vit", params={}, tags={}) as run:
+        run.log_epoch(1, {"val_top1": 0.1})
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            if run.run_id and client.get_run(run.run_id).data.metrics:
+                break
+            time.sleep(0.05)
+        assert run.run_id is not None
+        assert client.get_run(run.run_id).data.metrics == {"val_top1": 0.1}
+        assert client.get_run(run.run_id).info.status == "RUNNING"
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, "KILLED"), (ValueError, "FAILED")])
+def test_an_interrupted_training_ends_its_run(
+    store: Store, client: MlflowClient, error: type[BaseException], status: str
+) -> None:
+    run = TrainingRun.start(store, "demo", "vit", params={}, tags={})
+    with pytest.raises(error), run:
+        raise error
+    assert run.run_id is not None
+    assert client.get_run(run.run_id).info.status == status
+
+
+def test_a_server_that_refuses_costs_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    run = _train(Store.of_repository(tmp_path))
+    assert run.run_id is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "goes on without" in line
+    assert str(port) in line
+
+
+def test_a_server_that_hangs_does_not_hold_up_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runs, "PATIENCE_REMOTE", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        started = time.monotonic()
+        run = _train(Store.of_repository(tmp_path))
+        assert time.monotonic() - started < 2
+    assert run.run_id is None
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_store_that_fails_in_the_middle_does_not_stop_the_training(
+    store: Store, client: MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("disk on fire")
+
+    monkeypatch.setattr(runs, "log_metrics", fail)
+    run = _train(store)
+    assert run.run_id is None
+    assert len(client.search_runs([store.experiment(client, "demo")])) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "tracking failed, training goes on without it (disk on fire)"
+    ]
+
+
+def test_the_record_can_be_written_as_json_and_holds_no_password(
+    root: Path, monkeypatch: pytest.MonkeyPatch, dataset: DatasetUsed
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@127.0.0.1:1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    run = TrainingRun.start(Store.of_repository(root), "demo", "vit", params={"lr": 1}, tags={}, dataset=dataset)
+    run.finish(tags={"weights_sha256": "w"})
+    record = json.dumps(run.record())
+    assert "secret" not in record
+    assert json.loads(record)["tags"] == {"weights_sha256": "w"}

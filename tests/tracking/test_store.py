@@ -1,0 +1,86 @@
+import multiprocessing
+import shutil
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from stages.errors import UserError
+from stages.tracking.store import Store
+
+
+def test_the_default_store_is_the_one_that_plain_mlflow_ui_opens(
+    store: Store, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.experiment(store.client(), "demo")
+    monkeypatch.chdir(root)
+    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
+    assert MlflowClient(mlflow.get_tracking_uri()).get_experiment_by_name("demo") is not None
+
+
+def test_mlflow_tracking_uri_names_another_store(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@tracking.example:5000")
+    store = Store.of_repository(root)
+    assert store.uri == "http://someone:secret@tracking.example:5000"
+    assert store.is_remote
+    assert store.shown_uri == "http://tracking.example:5000"
+
+
+def test_a_relative_database_counts_from_the_repository(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///tracking/mine.db")
+    monkeypatch.chdir(root.parent)
+    assert Store.of_repository(root).uri == f"sqlite:///{root}/tracking/mine.db"
+
+
+def test_artifacts_stand_in_the_repository_wherever_the_process_runs(
+    store: Store, client: MlflowClient, root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = client.create_run(store.experiment(client, "demo"))
+    client.log_text(run.info.run_id, "text", "note.txt")
+    assert [file.read_text() for file in (root / "mlartifacts" / "demo").rglob("note.txt")] == ["text"]
+
+
+def test_an_experiment_is_created_once(store: Store, client: MlflowClient) -> None:
+    assert store.experiment(client, "demo") == store.experiment(client, "demo")
+
+
+def test_a_deleted_experiment_is_restored(store: Store, client: MlflowClient) -> None:
+    experiment = store.experiment(client, "demo")
+    client.delete_experiment(experiment)
+    assert store.experiment(client, "demo") == experiment
+    assert client.get_experiment(experiment).lifecycle_stage == "active"
+
+
+def test_a_moved_store_keeps_its_artifacts_in_the_new_place(store: Store, root: Path, tmp_path: Path) -> None:
+    old = store.experiment(store.client(), "demo")
+    moved = tmp_path / "moved"
+    shutil.copytree(root, moved)
+    client = Store.of_repository(moved).client()
+    new = Store.of_repository(moved).experiment(client, "demo")
+    assert new != old
+    assert client.get_experiment(new).artifact_location == (moved / "mlartifacts" / "demo").as_uri()
+    assert str(root) in client.get_experiment(old).name
+    assert Store.of_repository(moved).experiment(client, "demo") == new
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(UserError, match=str(tmp_path)):
+        Store.of_repository(tmp_path).client()
+
+
+@pytest.mark.slow
+def test_processes_that_start_together_create_one_database(tmp_path: Path) -> None:
+    folder = tmp_path / "a b#c%20d?e"  # what a path may hold and a URI may not
+    folder.mkdir()
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        experiments = pool.map(_create_experiment, [folder] * 3)
+    assert len(set(experiments)) == 1
+    assert (folder / "mlflow.db").is_file()
+
+
+def _create_experiment(folder: Path) -> str:
+    store = Store.of_repository(folder)
+    return store.experiment(store.client(), "demo")
