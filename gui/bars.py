@@ -5,9 +5,11 @@ from html import escape
 
 from gui.registry import Answer
 
+# !important: Streamlit indents the lists of a page.
 STYLE = """<style>
-.answers { list-style: none; margin: 0; padding: 0; }
-.answers li { display: grid; grid-template-columns: 1fr auto; gap: 0.15rem 1rem; margin: 0 0 0.85rem !important; padding: 0; }
+.answers { list-style: none; margin: 0; padding: 0 !important; }
+.answers li { display: grid; grid-template-columns: 1fr auto; gap: 0.15rem 1rem;
+              margin: 0 0 0.85rem !important; padding: 0 !important; }
 .answers .superclass { opacity: 0.75; font-size: 0.875em; margin-left: 0.5em; }
 .answers .confidence { font-variant-numeric: tabular-nums; }
 .answers .track { grid-column: 1 / -1; height: 0.6rem; border-radius: 0.3rem; overflow: hidden;
@@ -31,8 +33,9 @@ def percent(share: float) -> str:
 
 def _row(answer: Answer) -> str:
     return (
-        f"<li><span>{escape(answer.class_name)}"
+        f"<li><span>{escape(answer.class_name)} "
         f'<span class="superclass">{escape(answer.superclass_name)}</span></span>'
         f'<span class="confidence">{percent(answer.confidence)}</span>'
-        f'<div class="track" aria-hidden="true"><div class="bar" style="width: {answer.confidence:.1%}"></div></div></li>'
+        '<div class="track" aria-hidden="true">'
+        f'<div class="bar" style="width: {answer.confidence:.1%}"></div></div></li>'
     )

@@ -115,6 +115,7 @@ class Model:
                 f"{_sentence(version)} lacks what this app needs ({_reason(error)}): "
                 "register it again with `dvc repro`, or choose another model with MODEL_NAME."
             ) from error
+        self.classifier = str(metadata.get("model", ""))
         self.test_accuracy = _number(metadata, "metrics", "test", "top1")
 
     @property
@@ -159,6 +160,7 @@ def connect() -> Registry:
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
     if uri.startswith(SQLITE):
         uri = f"{SQLITE}{REPOSITORY / uri.removeprefix(SQLITE)}"
+    os.environ["MLFLOW_TRACKING_URI"] = uri  # for what MLflow looks up by itself while it loads a model
     return Registry(uri)
 
 
@@ -178,12 +180,15 @@ def wanted(champions: list[Version]) -> list[Version]:
 
 
 def load(version: Version) -> Model:
-    """Download and load a version; slow, it brings in the model's framework. RegistryError if it does not load."""
+    """Download and load a version of the registry that `connect` gave; slow, it brings in the model's framework.
+
+    RegistryError if it does not load.
+    """
     from mlflow.artifacts import download_artifacts
     from mlflow.pyfunc import load_model
 
     try:
-        folder = download_artifacts(f"models:/{version.name}/{version.number}", tracking_uri=version.tracking_uri)
+        folder = download_artifacts(f"models:/{version.name}/{version.number}")
         packaged = load_model(folder, suppress_warnings=True)
     except Exception as error:  # the network, the disk, and the code that came with the model
         logger.warning("%s does not load", version, exc_info=True)
@@ -222,8 +227,14 @@ def _sentence(version: Version) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an exception, short, as Markdown code so that nothing in it is taken for markup."""
-    lines = str(error).strip().splitlines() or [""]
-    line = re.sub(r"\s+", " ", f"{type(error).__name__}: {lines[0]}".replace("`", "'")).removesuffix(": ")
-    line = without_password(line)
-    return f"`{line if len(line) <= 160 else line[:157] + '...'}`"
+    """What happened at bottom, short, as Markdown code so that nothing in it is taken for markup."""
+    from requests.exceptions import ConnectionError, Timeout  # noqa: A004
+
+    if isinstance(error.__context__, Timeout | ConnectionError):
+        return "no connection"
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    line = " ".join(f"{type(cause).__name__}: {cause}".split()).removesuffix(":")
+    line = without_password(line).replace("`", "'")
+    return f"`{line if len(line) <= 160 else line[:159] + '…'}`"

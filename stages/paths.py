@@ -17,6 +17,7 @@ SCRATCH = DATA / "scratch"  # git-ignored: downloads in flight, half-written out
 REPORTS = Path("reports")
 METRICS = REPORTS / "metrics"  # one .json per model
 PLOTS = REPORTS / "plots"
+CURVES = REPORTS / "curves"  # one .csv per model: a row per epoch
 COMPARISON = REPORTS / "comparison.md"
 REGISTERED_MODEL = REPORTS / "registered_model.json"
 

@@ -13,7 +13,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", help="a key of models in params.yaml")
     name = parser.parse_args().model
-    params.read().model(name)
+    settings = params.read()
+    classifiers.classifier_class(settings.model(name).classifier).configure(settings.compute)
     classifier = classifiers.load(paths.MODELS / name)
     prepared = Prepared.open(paths.PREPARED)
 

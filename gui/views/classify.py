@@ -46,7 +46,9 @@ def page() -> None:
 
 
 def _introduce(model: Model) -> None:
-    line = f"**{model.version.name}**, version {model.version.number} (champion), knows {len(model.class_names)} things"
+    line = f"**{model.version.name}**, version {model.version.number} (champion"
+    line += f", {model.classifier})" if model.classifier else ")"
+    line += f", knows {len(model.class_names)} things"
     if model.test_accuracy is not None:
         line += f" and is right on {bars.percent(model.test_accuracy)} of the test pictures"
     st.caption(line + ".")

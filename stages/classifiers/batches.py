@@ -53,14 +53,14 @@ class Batches:
 
 def augment(images: np.ndarray, rng: np.random.Generator, crop_padding: int, flip: bool) -> np.ndarray:
     """Random crop and mirror of each picture: (B, H, W, 3) uint8 to the same shape; the input is left as it is."""
-    count, height, width, _ = images.shape
+    count, height, width = images.shape[:3]
     if crop_padding:
         pad = ((0, 0), (crop_padding, crop_padding), (crop_padding, crop_padding), (0, 0))
         padded = np.pad(images, pad, mode="reflect")
         top, left = rng.integers(0, 2 * crop_padding + 1, size=(2, count))
-        windows: np.ndarray = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
-        images = windows[np.arange(count), top, left].transpose(0, 2, 3, 1)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
+        images = np.moveaxis(windows[np.arange(count), top, left], 1, 3)
     if flip:
-        mirrored = rng.random(count) < 0.5
-        images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+        mirrored = rng.integers(0, 2, (count, 1, 1, 1), dtype=bool)
+        images = np.where(mirrored, np.flip(images, axis=2), images)
     return images

@@ -55,7 +55,7 @@ class Classifier(ABC):
         self.seed = seed
         self.resolved: dict[str, Any] = {}  # what fit chose by looking at the machine: precision, device, threads
 
-    @classmethod
+    @classmethod  # noqa: B027 - a framework may have nothing to settle
     def configure(cls, compute: Compute) -> None:
         """Settle what a framework fixes once it has started (threads, devices): before the first one is constructed."""
 

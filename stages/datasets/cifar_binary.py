@@ -15,7 +15,7 @@ import tarfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -132,12 +132,12 @@ def write(file: Path, archive: Archive) -> None:
         contents[member] = table.astype(np.uint8).tobytes()
     with tarfile.open(file, "w") as tar:
         for name, content in contents.items():
-            member = tarfile.TarInfo(f"{FOLDER}/{name}")  # dated 1970, owned by nobody
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
+            info = tarfile.TarInfo(f"{FOLDER}/{name}")  # dated 1970, owned by nobody
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
 
 
-def _decompressed(file: Path) -> IO[bytes]:
+def _decompressed(file: Path) -> gzip.GzipFile | lzma.LZMAFile | bz2.BZ2File | BinaryIO:
     with file.open("rb") as stream:
         start = stream.read(6)
     if start.startswith(b"\x1f\x8b"):

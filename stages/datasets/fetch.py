@@ -17,7 +17,7 @@ ATTEMPTS = 5
 CHUNK = 1 << 16  # bytes; what a breaking connection loses at most
 
 
-class _Interrupted(Exception):
+class _TransferError(Exception):
     """The transfer broke in a way that another attempt may mend."""
 
 
@@ -96,7 +96,7 @@ def _download(url: str, part: Path, pause: Callable[[float], None]) -> None:
         try:
             _transfer(url, part)
             return
-        except _Interrupted as error:
+        except _TransferError as error:
             problem = str(error)
     raise UserError(
         f"cannot download {url} ({problem}; {ATTEMPTS} attempts): check the network and run again, it goes on where it "
@@ -117,9 +117,9 @@ def _transfer(url: str, part: Path) -> None:
                 if response.headers.get("Content-Range") == f"bytes */{have}":
                     return
                 part.unlink()
-                raise _Interrupted("the partial file did not fit")
+                raise _TransferError("the partial file did not fit")
             if response.status_code >= 500 or response.status_code == requests.codes.too_many_requests:
-                raise _Interrupted(f"the server answered {response.status_code} {response.reason}")
+                raise _TransferError(f"the server answered {response.status_code} {response.reason}")
             if not response.ok:
                 raise UserError(
                     f"cannot download {url}: the server answered {response.status_code} {response.reason}; "
@@ -128,7 +128,7 @@ def _transfer(url: str, part: Path) -> None:
             resumed = response.status_code == requests.codes.partial_content
             if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
                 part.unlink()
-                raise _Interrupted("the server sent another range than was asked for")
+                raise _TransferError("the server sent another range than was asked for")
             start = have if resumed else 0  # a server that knows no ranges sends the whole file
             length = response.headers.get("Content-Length")
             total = start + int(length) if length and length.isdigit() else None
@@ -141,11 +141,11 @@ def _transfer(url: str, part: Path) -> None:
                     stream.write(chunk)
                     bar.update(len(chunk))
             if total is not None and part.stat().st_size < total:
-                raise _Interrupted(f"the connection ended after {part.stat().st_size:,} of {total:,} bytes")
+                raise _TransferError(f"the connection ended after {part.stat().st_size:,} of {total:,} bytes")
     except requests.exceptions.InvalidURL as error:
         raise UserError(f"data.url = {url!r} is no URL ({error}): correct it") from error
     except requests.RequestException as error:
-        raise _Interrupted(" ".join(str(error).split())[:150]) from error
+        raise _TransferError(" ".join(str(error).split())[:150]) from error
 
 
 def _require_space(part: Path, needed: int) -> None:

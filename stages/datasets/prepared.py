@@ -55,8 +55,8 @@ class Prepared:
             ) from error
         if images.dtype != np.uint8 or labels.dtype != np.int64 or len(images) != len(labels):
             raise UserError(
-                f"{self.folder}: the {name} arrays are {images.dtype} {images.shape} and {labels.dtype} {labels.shape}, "
-                "expected uint8 (N, H, W, 3) and int64 (N,): run `dvc repro --force prepare`"
+                f"{self.folder}: the {name} arrays are {images.dtype} {images.shape} and {labels.dtype} "
+                f"{labels.shape}, expected uint8 (N, H, W, 3) and int64 (N,): run `dvc repro --force prepare`"
             )
         return images, labels
 

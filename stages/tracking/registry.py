@@ -69,7 +69,7 @@ def register(
     """
     for entry in entries:
         _check_alias(entry.model)
-    with store.lock("registration"):
+    with store.lock("registration"), store.as_default():
         client = store.client()
         experiment_id = store.experiment(client, experiment)
         decision = choose_champion([Candidate(entry.model, entry.metrics["val"]["top1"]) for entry in entries])

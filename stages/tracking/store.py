@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
+import mlflow
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Experiment
@@ -102,6 +103,18 @@ class Store:
                 f"no answer from the tracking store {self.shown_uri} ({reason}): start it, or unset MLFLOW_TRACKING_URI"
             ) from error
         return client
+
+    @contextmanager
+    def as_default(self) -> Iterator[None]:
+        """Make this MLflow's store for the whole process: its registry asks no client which store it belongs to."""
+        before = os.environ.get("MLFLOW_TRACKING_URI")
+        mlflow.set_tracking_uri(self.uri)
+        try:
+            yield
+        finally:
+            mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # forgets the variable, too
+            if before is not None:
+                os.environ["MLFLOW_TRACKING_URI"] = before
 
     def experiment(self, client: MlflowClient, name: str) -> str:
         """The id of the experiment of that name; created if missing, restored if deleted.

@@ -71,13 +71,13 @@ def test_random_start_learns(mobilenet, easy_examples, reports):
     classifier = mobilenet(lr=0.003)
     before = weights_by_kind(classifier)
     val = easy_examples(100, seed=1)
-    fit(classifier, easy_examples(320), val, epochs=2, reporter=reports.reporter)
+    fit(classifier, easy_examples(320), val, epochs=4, reporter=reports.reporter)
     assert unchanged(before, weights_by_kind(classifier)) == set()
-    assert [epoch for epoch, _ in reports.epochs] == [1, 2]
-    assert [step for step, _ in reports.steps] == [20, 40]
+    assert [epoch for epoch, _ in reports.epochs] == [1, 2, 3, 4]
+    assert [step for step, _ in reports.steps] == [20, 40, 60, 80]
     first, last = reports.epochs[0][1], reports.epochs[-1][1]
     assert last["train_loss"] < first["train_loss"]
-    assert last["val_top1"] > 0.6
+    assert last["val_top1"] > 0.8
     assert last["learning_rate"] == pytest.approx(0, abs=1e-6)
     accuracy = (classifier.logits(val.images).argmax(1) == val.labels).mean()
     assert accuracy == pytest.approx(last["val_top1"], abs=1e-6)
@@ -166,6 +166,7 @@ def test_saved_and_loaded_it_gives_the_same_logits_bit_for_bit(mobilenet, backbo
 
 @pytest.mark.slow
 def test_saved_weights_have_the_same_bytes_in_another_process(mobilenet, tmp_path):
+    mobilenet()  # Keras numbers layers through the whole process
     here = mobilenet(seed=4).save_weights(tmp_path).read_bytes()
     (tmp_path / "there").mkdir()
     code = (

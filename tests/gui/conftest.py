@@ -15,6 +15,8 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 from PIL import Image
 
+RED = (225, 25, 35)
+BLUE = (30, 60, 220)
 COLOUR_MODEL = Path(__file__).with_name("colour_model.py")
 METADATA = {
     "class_names": ["red_apple", "green_leaf", "blue_sea", "white_rabbit", "black_cat", "yellow_lemon"],
@@ -23,15 +25,18 @@ METADATA = {
     "image_size": 8,
     "metrics": {"val": {"top1": 0.7}, "test": {"top1": 0.640, "top5": 0.9}},
 }
-Register = Callable[..., str]
+Register = Callable[..., int]
 
 
-def picture_file(
-    colour: tuple[int, ...] = (225, 25, 35), size: tuple[int, int] = (60, 40), format: str = "PNG"
-) -> bytes:  # noqa: A002
+def picture_file(colour: tuple[int, int, int] = RED, size: tuple[int, int] = (60, 40), kind: str = "PNG") -> bytes:
     """A picture of one colour as the bytes of a file."""
+    return as_file(Image.new("RGB", size, colour), kind)
+
+
+def as_file(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    """A picture as the bytes of a file."""
     buffer = BytesIO()
-    Image.new("RGB", size, colour).save(buffer, format)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -67,7 +72,7 @@ def register(tracking_uri: str, tmp_path: Path) -> Register:
         promoted_at: str = "2026-01-01T00:00:00+00:00",
         champion: bool = True,
         **metadata: Any,
-    ) -> str:
+    ) -> int:
         folder = tmp_path / "models" / f"{len(list(tmp_path.glob('models/*')))}"
         image = TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))
         mlflow.pyfunc.save_model(
@@ -82,6 +87,6 @@ def register(tracking_uri: str, tmp_path: Path) -> Register:
         version = client.create_model_version(name, folder.as_uri(), tags={"promoted_at": promoted_at})
         if champion:
             client.set_registered_model_alias(name, "champion", version.version)
-        return version.version
+        return int(version.version)
 
     return register_version

@@ -4,7 +4,6 @@ python -m tests.gui.screenshots OUT.png PICTURE [--theme dark] [--phone]
 """
 
 import argparse
-import os
 from pathlib import Path
 
 from tests.gui.browser import DESKTOP, PHONE, classify, headless_browser, open_app, running_app, screenshot, visitor
@@ -18,11 +17,15 @@ def main() -> None:
     parser.add_argument("--theme", choices=("light", "dark"), default="light")
     parser.add_argument("--phone", action="store_true", help="at the width of a telephone")
     arguments = parser.parse_args()
-    with running_app(**os.environ) as address, headless_browser() as browser:
-        with visitor(browser, PHONE if arguments.phone else DESKTOP, dark=arguments.theme == "dark") as context:
-            page = open_app(context, address)
-            classify(page, arguments.picture)
-            screenshot(page, arguments.out)
+    size = PHONE if arguments.phone else DESKTOP
+    with (
+        running_app() as address,
+        headless_browser() as browser,
+        visitor(browser, size, dark=arguments.theme == "dark") as context,
+    ):
+        page = open_app(context, address)
+        classify(page, arguments.picture)
+        screenshot(page, arguments.out)
     print(f"{arguments.out} shows the app with {arguments.picture}")
 
 

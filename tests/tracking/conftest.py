@@ -40,7 +40,7 @@ CLASSIFIER = """
             import torch  # a library for training only
 
         def logits_of_trained_size(self, images):
-            return FACTOR * images.reshape(len(images), -1).astype(np.float32) @ self.weights
+            return FACTOR * images.reshape(len(images), len(self.weights)).astype(np.float32) @ self.weights
 
         num_parameters = 0
 

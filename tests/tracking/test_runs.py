@@ -32,7 +32,10 @@ def test_a_run_shows_the_training(store: Store, client: MlflowClient) -> None:
     assert run.data.params == {"lr": "0.1", "flip": "True"}
     assert run.data.tags["git_commit"] == "abc"
     assert run.data.tags["weights_sha256"] == "w" * 64
-    assert [(point.step, point.value) for point in client.get_metric_history(run_id, "val_top1")] == [(1, 0.1), (2, 0.2)]
+    assert [(point.step, point.value) for point in client.get_metric_history(run_id, "val_top1")] == [
+        (1, 0.1),
+        (2, 0.2),
+    ]
     assert [point.step for point in client.get_metric_history(run_id, "step_train_loss")] == [20]
     assert [point.step for point in client.get_metric_history(run_id, "train_loss")] == [1], "NaN is left out"
 
@@ -108,9 +111,7 @@ def test_a_store_that_fails_in_the_middle_does_not_stop_the_training(
     run = _train(store)
     assert run.run_id is None
     assert len(client.search_runs([store.experiment(client, "demo")])) == 1
-    assert capsys.readouterr().err.splitlines() == [
-        "tracking failed, training goes on without it (disk on fire)"
-    ]
+    assert capsys.readouterr().err.splitlines() == ["tracking failed, training goes on without it (disk on fire)"]
 
 
 def test_the_record_can_be_written_as_json_and_holds_no_password(

@@ -37,6 +37,10 @@ class TorchClassifier(Classifier):
             self.preprocessing, self.body = self.build()
         self.network = torch.nn.Sequential(self.preprocessing, self.body)
 
+    @classmethod
+    def configure(cls, compute: Compute) -> None:
+        torch.set_num_threads(compute.threads or os.cpu_count() or 1)
+
     @abstractmethod
     def build(self) -> tuple[Preprocessing, torch.nn.Module]:
         """The preprocessing and the network behind it, with initial weights; ClassifierError where none can be had."""
@@ -55,7 +59,6 @@ class TorchClassifier(Classifier):
         # Lightning is needed to train, not to serve.
         from .training import fit
 
-        torch.set_num_threads(compute.threads or os.cpu_count() or 1)
         self.before_training(train)
         fit(self, train, val, epochs=epochs, compute=compute, reporter=reporter)
 

@@ -1,0 +1,30 @@
+"""Top-1 of all models, beside the figures of others."""
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from .style import GREY, colours, house_style
+
+
+def top1(models: Mapping[str, float], others: Mapping[str, float], *, title: str) -> Figure:
+    """Horizontal bars of top-1 (shares), the best on top: the models in their colours, `others` in grey."""
+    palette = colours(list(models))
+    rows = sorted([*models.items(), *others.items()], key=lambda row: row[1])
+    with house_style():
+        figure, axis = plt.subplots(figsize=(9, 0.8 + 0.5 * len(rows)))
+        bars = axis.barh(
+            [name for name, _ in rows],
+            [value for _, value in rows],
+            color=[palette.get(name, GREY) for name, _ in rows],
+            height=0.66,
+        )
+        axis.bar_label(bars, labels=[f"{value:.1%}" for _, value in rows], padding=4)
+        axis.set_xlim(0, min(1.08, 1.12 * max(value for _, value in rows)))
+        axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axis.grid(axis="y", visible=False)
+        axis.tick_params(axis="y", length=0)
+        axis.set_title(title)
+        return figure

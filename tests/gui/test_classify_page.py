@@ -1,0 +1,295 @@
+"""The page as Streamlit draws it, with real registries and small real models."""
+
+import os
+import re
+import shutil
+import socket
+import time
+from html import unescape
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+from starlette.formparsers import MultiPartParser
+from streamlit.testing.v1 import AppTest
+
+from gui import bars, pictures, registry
+from gui.registry import Answer
+from tests.gui.conftest import BLUE, RED, Register, as_file, picture_file
+
+APP = Path(__file__).resolve().parents[2] / "gui" / "app.py"
+
+
+def open_page() -> AppTest:
+    page = AppTest.from_file(APP, default_timeout=60).run()
+    assert not page.exception
+    return page
+
+
+def upload(page: AppTest, content: bytes, name: str = "picture.png") -> AppTest:
+    page.file_uploader[0].set_value((name, content, "image/png")).run()
+    assert not page.exception
+    return page
+
+
+def answers(page: AppTest) -> list[tuple[str, str, str]]:
+    """Class, superclass and confidence of each bar, top first."""
+    charts = [element.proto.body for element in page.get("html") if "answers" in element.proto.body]
+    assert len(charts) <= 1
+    row = '<li><span>(.*?) <span class="superclass">(.*?)</span></span><span class="confidence">(.*?)</span>'
+    return [tuple(map(unescape, found)) for chart in charts for found in re.findall(row, chart)]
+
+
+def only_error(page: AppTest) -> str:
+    """The one sentence that the page shows instead of an answer."""
+    assert not answers(page)
+    assert len(page.error) == 1
+    assert "\n" not in page.error[0].value
+    assert "Traceback" not in page.error[0].value
+    return page.error[0].value
+
+
+def test_the_champion_names_what_is_in_an_uploaded_picture(register: Register) -> None:
+    register(model="vit_scratch")
+    page = open_page()
+    assert not answers(page)
+    page = upload(page, picture_file(RED))
+    assert len(answers(page)) == 5
+    assert answers(page)[0][0] == "red apple"
+    assert answers(page)[0][1] == "plants"
+    assert answers(page)[2][1] in ("animals", "things & waters")
+    shares = [float(answer[2].split("\N{NARROW NO-BREAK SPACE}")[0]) for answer in answers(page)]
+    assert shares == sorted(shares, reverse=True)
+    assert 90 < shares[0] < sum(shares) <= 100.3
+
+
+def test_it_says_which_model_answers_and_how_often_that_is_right(register: Register) -> None:
+    register(champion=False)
+    register(model="vit_scratch")
+    introduction = open_page().caption[0].value
+    assert "cifar100-classifier" in introduction
+    assert "version 2 (champion, vit_scratch)" in introduction
+    assert "knows 6 things" in introduction
+    assert "64.0" in introduction
+
+
+def test_a_model_without_test_metrics_is_no_problem(register: Register) -> None:
+    register(metrics=None)
+    assert "right on" not in open_page().caption[0].value
+
+
+def test_it_shows_the_picture_and_what_the_model_sees_with_alternative_texts(register: Register) -> None:
+    register()
+    page = upload(open_page(), picture_file(RED, (300, 200)))
+    images = [image.proto.imgs[0] for image in page.image]
+    assert [image.alt_text for image in images] == [
+        "The uploaded picture",
+        "The same picture as a square of 8 by 8 pixels, enlarged",
+    ]
+    assert "8 by 8 pixels" in page.caption[2].value
+
+
+def test_the_user_chooses_whether_the_model_sees_the_centre_or_all(register: Register) -> None:
+    register()
+    image = Image.new("RGB", (90, 30), BLUE)
+    image.paste(RED, (30, 0, 60, 30))
+    page = upload(open_page(), as_file(image))
+    assert answers(page)[0][0] == "red apple"
+    page.radio[0].set_value("pad").run()
+    assert answers(page)[0][0] == "white rabbit"
+
+
+def test_without_a_database_it_says_how_to_make_a_model_and_creates_none(
+    tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/nowhere.db")
+    message = only_error(open_page())
+    assert "No model is registered yet" in message
+    assert "dvc repro" in message
+    assert "make demo" in message
+    assert not (tmp_path / "nowhere.db").exists()
+
+
+def test_with_an_empty_registry_it_says_how_to_make_a_model(tracking_uri: str) -> None:
+    message = only_error(open_page())
+    assert "No model is registered yet" in message
+    assert "make demo" in message
+
+
+def test_a_model_without_champion_is_named(register: Register) -> None:
+    register(champion=False)
+    assert "No version of cifar100-classifier is champion yet" in only_error(open_page())
+
+
+def test_a_server_that_is_down_is_one_sentence_and_trying_again_helps(
+    register: Register, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register()
+    with socket.socket() as closed:  # bound but not listening: connections are refused
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://someone:secret@127.0.0.1:{closed.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        started = time.monotonic()
+        page = upload(open_page(), picture_file(RED))
+        message = only_error(page)
+        assert time.monotonic() - started < 20
+    assert "does not answer" in message
+    assert "127.0.0.1" in message
+    assert "no connection" in message
+    assert "secret" not in message
+    assert "MLFLOW_TRACKING_URI" in message
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
+    page.button[0].click().run()
+    assert answers(page)[0][0] == "red apple"
+
+
+def test_a_file_that_is_no_database_is_one_sentence(tracking_uri: str, tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"this is no database" * 100)
+    assert "does not answer" in only_error(open_page())
+
+
+def test_a_model_whose_files_are_gone_is_one_sentence(register: Register, tmp_path: Path) -> None:
+    register()
+    shutil.rmtree(tmp_path / "models")
+    message = only_error(open_page())
+    assert "Version 1 of cifar100-classifier does not load" in message
+    assert "dvc repro" in message
+
+
+def test_a_model_whose_libraries_are_missing_is_one_sentence(register: Register, tmp_path: Path) -> None:
+    register()
+    code = tmp_path / "models" / "0" / "colour_model.py"
+    code.write_text("import a_framework_that_is_not_here\n" + code.read_text())
+    message = only_error(open_page())
+    assert "a_framework_that_is_not_here" in message
+    assert "requirements.txt" in message
+
+
+class Pickled(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        return model_input
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_pickled_model_is_never_loaded(register: Register) -> None:
+    register(code=Pickled())
+    assert "pickle is disallowed" in only_error(open_page())
+    assert os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
+
+
+@pytest.mark.parametrize("missing", ["class_names", "superclass_of_class", "image_size"])
+def test_a_model_of_another_kind_is_one_sentence(register: Register, missing: str) -> None:
+    register(**{missing: None})
+    message = only_error(open_page())
+    assert missing in message
+    assert "MODEL_NAME" in message
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        ("raise ValueError('no such layer')", "no such layer"),
+        ("return np.full((1, 6), np.nan, np.float32)", "gave no probabilities"),
+        ("return np.ones((1, 5), np.float32)", "gave no probabilities"),
+    ],
+)
+def test_a_model_that_fails_on_a_picture_is_one_sentence(
+    register: Register, tmp_path: Path, fault: str, expected: str
+) -> None:
+    register()
+    code = tmp_path / "models" / "0" / "colour_model.py"
+    code.write_text(code.read_text().replace("means = self", f"{fault}\n        means = self"))
+    assert expected in only_error(upload(open_page(), picture_file(RED)))
+
+
+def test_a_file_that_is_no_picture_is_one_sentence_and_the_next_one_works(register: Register) -> None:
+    register()
+    page = upload(open_page(), b"<svg xmlns='http://www.w3.org/2000/svg'/>")
+    assert not answers(page)
+    assert [warning.value for warning in page.warning] == [
+        "This file is a web page or an SVG drawing, whatever its name says: save it as PNG or JPEG."
+    ]
+    page = upload(page, picture_file(BLUE))
+    assert answers(page)[0][0] == "blue sea"
+    assert not page.warning
+
+
+def test_of_several_models_the_one_promoted_last_answers_and_the_others_can_be_chosen(register: Register) -> None:
+    register("garden-classifier", promoted_at="2026-03-01T00:00:00+00:00")
+    register("zoo-classifier", promoted_at="2026-03-02T00:00:00+02:00")  # 22:00 on the first of March in UTC
+    register("attic-classifier", promoted_at="2026-03-01T20:00:00-05:00")  # 01:00 on the second: the last of all
+    register("cellar-classifier", promoted_at="no date")
+    page = open_page()
+    assert page.selectbox[0].options == ["attic-classifier", "zoo-classifier", "garden-classifier", "cellar-classifier"]
+    assert "attic-classifier" in page.caption[0].value
+    page.selectbox[0].set_value("garden-classifier").run()
+    assert "garden-classifier" in page.caption[0].value
+
+
+def test_model_name_decides_which_model_answers(register: Register, monkeypatch: pytest.MonkeyPatch) -> None:
+    register("garden-classifier")
+    register("zoo-classifier")
+    monkeypatch.setenv("MODEL_NAME", "garden-classifier")
+    page = open_page()
+    assert not page.selectbox
+    assert "garden-classifier" in page.caption[0].value
+    monkeypatch.setenv("MODEL_NAME", "moon-classifier")
+    message = only_error(page.run())
+    assert "moon-classifier" in message
+    assert "garden-classifier, zoo-classifier" in message or "zoo-classifier, garden-classifier" in message
+
+
+def test_a_new_champion_answers_at_the_next_interaction(register: Register) -> None:
+    register()
+    page = upload(open_page(), picture_file(RED))
+    assert answers(page)[0][0] == "red apple"
+    assert not page.toast
+    register(class_names=["tomato", "pea", "sky", "snow", "coal", "sun"])
+    page.radio[0].set_value("pad").run()
+    assert answers(page)[0][0] == "tomato"
+    assert "version 2" in page.caption[0].value
+    assert "version 2 of cifar100-classifier" in page.toast[0].value
+    assert not page.run().toast
+
+
+def test_a_version_is_loaded_once_for_all_sessions(register: Register, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+    load = registry.load
+    monkeypatch.setattr(registry, "load", lambda version: loaded.append(version.number) or load(version))
+    register()
+    upload(open_page(), picture_file(RED)).run()
+    open_page()
+    assert loaded == [1]
+    register()
+    open_page()
+    assert loaded == [1, 2]
+
+
+def test_a_registry_made_anew_is_not_answered_from_memory(register: Register, tracking_uri: str) -> None:
+    register()
+    page = upload(open_page(), picture_file(RED))
+    MlflowClient(tracking_uri=tracking_uri).delete_registered_model("cifar100-classifier")
+    assert register(class_names=["tomato", "pea", "sky", "snow", "coal", "sun"]) == 1
+    assert answers(page.run())[0][0] == "tomato"
+
+
+def test_a_demo_model_says_that_it_knows_generated_pictures_only(register: Register) -> None:
+    register()
+    assert not open_page().info
+    register("demo-classifier", promoted_at="2026-12-01T00:00:00+00:00")
+    assert "generated pictures" in open_page().info[0].value
+
+
+def test_uploads_within_the_limit_never_go_through_a_file(register: Register) -> None:
+    register()
+    page = open_page()
+    assert MultiPartParser.spool_max_size >= page.file_uploader[0].proto.max_upload_size_mb * 2**20
+    assert page.file_uploader[0].proto.max_upload_size_mb == pictures.MAX_MEGABYTES
+
+
+def test_names_of_classes_are_text_not_markup() -> None:
+    chart = bars.chart([Answer("<script>alert(1)</script>", "a & b", 0.5)])
+    assert "<script>" not in chart
+    assert "a &amp; b" in chart

@@ -1,0 +1,226 @@
+import json
+import os
+import pickle
+import py_compile
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PyFuncModel, load_model
+
+from stages.tracking.package import requirements
+from stages.tracking.packaged_model import softmax
+from stages.tracking.registry import Entry
+
+from .conftest import CLASSES, SIDE, pictures
+
+
+@pytest.fixture
+def saved(make_entry: Callable[..., Entry], tmp_path: Path) -> Path:
+    """A package on disk."""
+    make_entry().package.save(tmp_path / "package")
+    return tmp_path / "package"
+
+
+@pytest.fixture
+def packaged(saved: Path) -> PyFuncModel:
+    return load_model(str(saved))
+
+
+def _expected(tmp_path: Path, images: np.ndarray) -> np.ndarray:
+    from safetensors.numpy import load_file
+
+    weights = load_file(tmp_path / "a-0" / "weights.safetensors")["weights"]
+    return softmax(images.reshape(len(images), -1).astype(np.float32) @ weights)
+
+
+def test_raw_pictures_become_probabilities(packaged: PyFuncModel, tmp_path: Path) -> None:
+    probabilities = packaged.predict(pictures(5))
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities, _expected(tmp_path, pictures(5)), atol=1e-6)
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-6)
+
+
+def test_pictures_of_any_size_are_shrunk_inside(packaged: PyFuncModel) -> None:
+    large = pictures(2).repeat(3, axis=1).repeat(5, axis=2)
+    np.testing.assert_array_equal(packaged.unwrap_python_model().shrink(large), pictures(2))
+    np.testing.assert_array_equal(packaged.predict(large), packaged.predict(pictures(2)))
+
+
+def test_top_k_gives_labelled_rows(packaged: PyFuncModel) -> None:
+    probabilities = packaged.predict(pictures(2))
+    rows = packaged.predict(pictures(2), params={"top_k": 2})
+    assert list(rows.columns) == ["picture", "rank", "class", "superclass", "probability"]
+    assert rows["picture"].tolist() == [0, 0, 1, 1]
+    assert rows["rank"].tolist() == [1, 2, 1, 2]
+    assert rows["class"][0] == CLASSES[probabilities[0].argmax()]
+    assert rows["superclass"][0] == {"apple": "thing", "bear": "being", "clock": "thing"}[rows["class"][0]]
+    assert rows["probability"][2] == probabilities[1].max()
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        pictures(1).astype(np.float32),
+        pictures(1)[0],
+        pictures(1)[..., :2],
+        np.zeros((1, 0, 4, 3), np.uint8),
+        "picture.png",
+    ],
+)
+def test_what_is_no_batch_of_pictures_is_refused(packaged: PyFuncModel, images: object) -> None:
+    with pytest.raises(MlflowException) as refusal:
+        packaged.predict(images)  # type: ignore[arg-type]
+    assert refusal.value.get_http_status_code() == 400
+
+
+@pytest.mark.parametrize("top_k", [-1, 4])
+def test_an_impossible_top_k_is_refused(packaged: PyFuncModel, top_k: int) -> None:
+    with pytest.raises(MlflowException, match="top_k") as refusal:
+        packaged.predict(pictures(1), params={"top_k": top_k})
+    assert refusal.value.get_http_status_code() == 400
+
+
+def test_an_empty_batch_gives_no_rows(packaged: PyFuncModel) -> None:
+    assert packaged.predict(pictures(0)).shape == (0, 3)
+    assert len(packaged.predict(pictures(0), params={"top_k": 2})) == 0
+
+
+def test_the_temperature_flattens_the_probabilities() -> None:
+    logits = np.array([[2.0, 0.0]], np.float32)
+    np.testing.assert_allclose(softmax(logits, 2.0), softmax(logits / 2))
+    assert np.isfinite(softmax(np.array([[1e4, -1e4]], np.float32))).all()
+
+
+def test_the_metadata_names_classes_and_origins(packaged: PyFuncModel, tmp_path: Path) -> None:
+    metadata = packaged.metadata.metadata
+    assert metadata["class_names"] == CLASSES
+    assert metadata["superclass_of_class"] == [0, 1, 0]
+    assert metadata["image_size"] == SIDE
+    assert metadata["weights_sha256"] == sha256((tmp_path / "a-0" / "weights.safetensors").read_bytes()).hexdigest()
+    assert metadata["metrics"]["val"]["top1"] == 0.5
+    assert metadata["temperature"] == 1.0
+
+
+def test_versions_with_different_code_work_side_by_side(
+    make_entry: Callable[..., Entry], code: Path, tmp_path: Path
+) -> None:
+    make_entry().package.save(tmp_path / "old")
+    file = code / "tiny" / "classifier.py"
+    file.write_text(file.read_text().replace("FACTOR = 1", "FACTOR = -1"))
+    make_entry().package.save(tmp_path / "new")
+    old, new = load_model(str(tmp_path / "old")), load_model(str(tmp_path / "new"))
+    expected = _expected(tmp_path, pictures(3))
+    np.testing.assert_allclose(old.predict(pictures(3)), expected, atol=1e-6)
+    opposite = (1 / expected) / (1 / expected).sum(1, keepdims=True)
+    np.testing.assert_allclose(new.predict(pictures(3)), opposite, atol=1e-6)
+    np.testing.assert_allclose(old.predict(pictures(3)), expected, atol=1e-6)
+
+
+def test_a_version_loads_after_the_folder_its_code_first_came_from_is_gone(saved: Path, tmp_path: Path) -> None:
+    load_model(str(saved))
+    moved = shutil.move(saved, tmp_path / "elsewhere")
+    assert load_model(str(moved)).predict(pictures(1)).shape == (1, 3)
+
+
+def test_changed_code_is_refused(saved: Path) -> None:
+    file = saved / "artifacts" / "classifiers" / "tiny" / "classifier.py"
+    file.write_text(file.read_text() + "\nprint('other code')\n")
+    with pytest.raises(MlflowException, match="changed after it was registered"):
+        load_model(str(saved))
+
+
+def test_planted_byte_code_does_not_run(saved: Path, tmp_path: Path) -> None:
+    # Code of its own, so that no other test has imported it in this process.
+    classifier = saved / "artifacts" / "classifiers" / "tiny" / "classifier.py"
+    planted, witness = tmp_path / "planted.py", tmp_path / "it-ran"
+    planted.write_text(f"open({str(witness)!r}, 'w')\n" + classifier.read_text())
+    cache = classifier.parent / "__pycache__" / f"classifier.{sys.implementation.cache_tag}.pyc"
+    py_compile.compile(str(planted), str(cache), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    _run_in_fresh_process(f"load_model({str(saved)!r}).predict(np.zeros((1, 4, 4, 3), np.uint8))")
+    assert not witness.exists()
+
+
+class _Bomb:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (os.environ["BOMB"],)
+
+
+@pytest.fixture
+def bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a pickled bomb leaves its mark if anybody unpickles it."""
+    monkeypatch.setenv("BOMB", str(tmp_path / "exploded"))
+    return tmp_path / "exploded"
+
+
+def test_a_pickle_planted_as_weights_is_refused(saved: Path, bomb: Path) -> None:
+    folder = saved / "artifacts" / "model"
+    content = pickle.dumps(_Bomb())
+    (folder / "weights.safetensors").write_bytes(content)
+    with pytest.raises(MlflowException, match="damaged"):
+        load_model(str(saved))
+    description = json.loads((folder / "classifier.json").read_text())
+    description["weights_sha256"] = sha256(content).hexdigest()
+    (folder / "classifier.json").write_text(json.dumps(description))
+    with pytest.raises(MlflowException, match="no readable safetensors"):
+        load_model(str(saved))
+    assert not bomb.exists()
+
+
+def test_a_pickle_planted_as_python_model_is_refused(saved: Path, bomb: Path) -> None:
+    (saved / "python_model.pkl").write_bytes(pickle.dumps(_Bomb()))
+    description = yaml.safe_load((saved / "MLmodel").read_text())
+    flavor = description["flavors"]["python_function"]
+    del flavor["model_code_path"]
+    flavor |= {"python_model": "python_model.pkl", "loader_module": "mlflow.pyfunc.model"}
+    (saved / "MLmodel").write_text(yaml.safe_dump(description))
+    with pytest.raises(MlflowException, match="pickle"):
+        load_model(str(saved))
+    assert not bomb.exists()
+
+
+def test_only_what_belongs_to_the_model_travels(make_entry: Callable[..., Entry], code: Path, tmp_path: Path) -> None:
+    entry = make_entry()
+    (tmp_path / "a-0" / "optimizer.pkl").write_bytes(b"")
+    (code / "__pycache__").mkdir()
+    (code / "__pycache__" / "errors.pyc").write_bytes(b"")
+    entry.package.save(tmp_path / "package")
+    artifacts = tmp_path / "package" / "artifacts"
+    assert {file.name for file in (artifacts / "model").iterdir()} == {"classifier.json", "weights.safetensors"}
+    assert {file.suffix for file in (artifacts / "classifiers").rglob("*") if file.is_file()} == {".py"}
+
+
+def test_requirements_name_what_prediction_imports_and_nothing_else(code: Path) -> None:
+    names = [requirement.split("==")[0] for requirement in requirements(code, "tiny")]
+    assert names == ["mlflow", "numpy", "pandas", "pillow", "pydantic", "safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("classifier", "needed", "not_needed"),
+    [
+        ("vit_scratch", {"torch"}, {"tensorflow", "keras", "lightning", "timm"}),
+        ("vit_transfer", {"torch", "timm"}, {"tensorflow", "keras", "lightning", "huggingface-hub"}),
+        ("mobilenet_transfer", {"keras", "tensorflow"}, {"torch", "lightning", "timm"}),
+    ],
+)
+def test_each_model_requires_its_own_framework_only(classifier: str, needed: set[str], not_needed: set[str]) -> None:
+    from stages import classifiers
+
+    found = requirements(Path(classifiers.__file__).parent, classifier)
+    names = {requirement.split("==")[0] for requirement in found}
+    assert needed <= names
+    assert not not_needed & names
+    assert not [requirement for requirement in found if "+" in requirement], "local versions are in no index"
+
+
+def _run_in_fresh_process(code: str) -> None:
+    lines = "import numpy as np\nfrom mlflow.pyfunc import load_model\n" + textwrap.dedent(code)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", lines], check=True, cwd="/")

@@ -1,0 +1,74 @@
+"""The packaged models of the real classifiers: served and measured probabilities agree, and nothing else is needed."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages import classifiers
+from stages.params import read
+from stages.tracking.package import Package
+from stages.tracking.packaged_model import softmax
+
+from .conftest import pictures
+
+# Small networks: the weights do not matter, only that both sides use the same ones.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "vit_scratch": {"depth": 1},
+    "vit_transfer": {"weights": "random", "image_size": 32},
+    "mobilenet_transfer": {"weights": "random", "variant": "small", "image_size": 64},
+}
+TRAINING_LIBRARIES = ["lightning", "pytorch_lightning", "torchmetrics", "stages"]
+FRAMEWORKS = {"torch": ["tensorflow", "keras"], "keras": ["torch", "timm"]}
+SERVE = """
+    import sys
+
+    class Absent:
+        def find_spec(self, fullname, path=None, target=None):
+            if fullname.split(".")[0] in {absent!r}:
+                raise ModuleNotFoundError(f"{{fullname}} is not installed here", name=fullname)
+
+    sys.meta_path.insert(0, Absent())
+    import numpy as np
+    from mlflow.pyfunc import load_model
+
+    model = load_model({package!r})
+    np.save({out!r}, model.predict(np.load({images!r})))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(SETTINGS))
+def test_served_probabilities_are_the_measured_ones(name: str, tmp_path: Path) -> None:
+    images = pictures(6, side=32)
+    settings = read().models[name].model_copy(update=SETTINGS[name])
+    classifier = classifiers.classifier_class(name)(settings, num_classes=10, image_size=32, seed=3)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    classifier.save(folder)
+    about = {
+        "model": name,
+        "class_names": [str(index) for index in range(10)],
+        "superclass_names": ["all"],
+        "superclass_of_class": [0] * 10,
+        "image_size": 32,
+        "temperature": 1.0,
+    }
+    Package(folder, Path(classifiers.__file__).parent, images[:1], about, metrics={}).save(tmp_path / "package")
+
+    np.save(tmp_path / "images.npy", images)
+    framework = "keras" if name == "mobilenet_transfer" else "torch"
+    script = SERVE.format(
+        absent=TRAINING_LIBRARIES + FRAMEWORKS[framework],
+        package=str(tmp_path / "package"),
+        out=str(tmp_path / "served.npy"),
+        images=str(tmp_path / "images.npy"),
+    )
+    # In a process of its own, with the libraries of training and of the other framework out of reach.
+    subprocess.run([sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)], check=True, cwd=tmp_path)
+    served = np.load(tmp_path / "served.npy")
+    np.testing.assert_allclose(served, softmax(classifier.logits(images)), atol=1e-5)

@@ -1,0 +1,186 @@
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from mlflow.pyfunc import load_model
+
+from stages.errors import UserError
+from stages.tracking import registry
+from stages.tracking.registry import Entry, Registration
+from stages.tracking.store import Store
+
+from .conftest import pictures
+
+NAME = "demo-classifier"
+
+
+@pytest.fixture
+def comparison(tmp_path: Path) -> dict[str, Path]:
+    files = {"comparison.md": tmp_path / "comparison.md", "plots/top1.png": tmp_path / "top1.png"}
+    for file in files.values():
+        file.write_text("content")
+    return files
+
+
+@pytest.fixture
+def register(comparison: Mapping[str, Path]) -> Callable[..., Registration]:
+    def register(store: Store, *entries: Entry) -> Registration:
+        return registry.register(store, "demo", NAME, entries, comparison)
+
+    return register
+
+
+def _load_champion(store: Store) -> mlflow.pyfunc.PyFuncModel:
+    mlflow.set_tracking_uri(store.uri)
+    return load_model(f"models:/{NAME}@champion")
+
+
+def test_every_model_is_a_version_with_its_name_and_the_best_is_champion(
+    store: Store, client: MlflowClient, make_entry: Callable[..., Entry], register: Callable[..., Registration]
+) -> None:
+    registration = register(store, make_entry("a", val=0.2, seed=1), make_entry("b", val=0.6, seed=2))
+    assert client.get_model_version_by_alias(NAME, "a").version == registration.versions["a"]
+    assert client.get_model_version_by_alias(NAME, "b").version == registration.versions["b"]
+    champion = client.get_model_version_by_alias(NAME, "champion")
+    assert champion.version == registration.versions["b"]
+    assert champion.tags["gate"] == "b is champion with 60.00% top-1 on val, before a (20.00%)"
+    assert champion.tags["model"] == "b"
+    assert "promoted_at" in champion.tags
+    model = _load_champion(store)
+    assert model.metadata.metadata["model"] == "b"
+    assert model.predict(pictures(2)).shape == (2, 3)
+
+
+def test_the_test_split_decides_nothing(
+    store: Store, client: MlflowClient, make_entry: Callable[..., Entry], register: Callable[..., Registration]
+) -> None:
+    register(store, make_entry("a", val=0.6, test=0.1, seed=1), make_entry("b", val=0.5, test=0.9, seed=2))
+    assert client.get_model_version_by_alias(NAME, "champion").tags["model"] == "a"
+
+
+def test_registering_again_changes_nothing(
+    store: Store, client: MlflowClient, make_entry: Callable[..., Entry], register: Callable[..., Registration]
+) -> None:
+    entries = make_entry("a", seed=1), make_entry("b", seed=2)
+    first = register(store, *entries)
+    versions = [dict(version) for version in client.search_model_versions(f"name = '{NAME}'")]
+    runs = {run.info.run_id for run in client.search_runs([store.experiment(client, "demo")])}
+    assert register(store, *entries) == first
+    assert [dict(version) for version in client.search_model_versions(f"name = '{NAME}'")] == versions
+    assert {run.info.run_id for run in client.search_runs([store.experiment(client, "demo")])} == runs
+    assert len(runs) == 3  # two models and their comparison
+
+
+def test_a_better_model_takes_over_and_the_change_is_dated(
+    store: Store, client: MlflowClient, make_entry: Callable[..., Entry], register: Callable[..., Registration]
+) -> None:
+    first = register(store, make_entry("a", val=0.5, seed=1))
+    second = register(store, make_entry("a", val=0.7, seed=2))
+    assert first.versions != second.versions
+    assert client.get_model_version_by_alias(NAME, "champion").version == second.versions["a"]
+    assert "demoted_at" in client.get_model_version(NAME, first.versions["a"]).tags
+
+
+def test_other_code_or_data_makes_another_version(
+    store: Store, code: Path, make_entry: Callable[..., Entry], register: Callable[..., Registration]
+) -> None:
+    entry = make_entry("a")
+    versions = [register(store, entry).versions["a"]]
+    file = code / "tiny" / "classifier.py"
+    file.write_text(file.read_text() + "\n# changed\n")
+    versions.append(register(store, entry).versions["a"])
+    other = replace(entry.package, about={**entry.package.about, "data_sha256": "e" * 64})
+    versions.append(register(store, replace(entry, package=other)).versions["a"])
+    assert len(set(versions)) == 3
+
+
+def test_measured_metrics_stand_in_the_models_run(
+    store: Store, client: MlflowClient, make_entry: Callable[..., Entry], register: Callable[..., Registration]
+) -> None:
+    registration = register(store, make_entry("a", val=0.5, test=0.4))
+    version = client.get_model_version(NAME, registration.versions["a"])
+    run = client.get_run(version.run_id)
+    assert run.data.metrics["val/top1"] == 0.5
+    assert run.data.metrics["test/top1"] == 0.4
+    assert run.info.end_time == 1706933226000, "the run keeps the time of the training"
+    logged = client.get_logged_model(version.model_id)
+    assert {metric.key: metric.value for metric in logged.metrics} == {"val/top1": 0.5, "test/top1": 0.4}
+    assert [output.model_id for output in run.outputs.model_outputs] == [version.model_id]
+
+
+def test_the_comparison_has_a_run_that_the_version_names(
+    store: Store,
+    client: MlflowClient,
+    make_entry: Callable[..., Entry],
+    register: Callable[..., Registration],
+    comparison: Mapping[str, Path],
+) -> None:
+    registration = register(store, make_entry("a"))
+    run_id = client.get_model_version(NAME, registration.versions["a"]).tags["comparison_run_id"]
+    assert {file.path for file in client.list_artifacts(run_id)} == {"comparison.md", "plots"}
+    comparison["plots/top1.png"].write_text("another plot")
+    register(store, make_entry("a"))
+    assert client.get_model_version(NAME, registration.versions["a"]).tags["comparison_run_id"] != run_id
+
+
+def test_a_moved_repository_gets_working_versions_and_says_why(
+    store: Store,
+    root: Path,
+    tmp_path: Path,
+    make_entry: Callable[..., Entry],
+    register: Callable[..., Registration],
+) -> None:
+    first = register(store, make_entry("a"))
+    moved = Store.of_repository(Path(shutil.move(root, tmp_path / "moved")))
+    second = register(moved, make_entry("a"))
+    client = moved.client()
+    champion = client.get_model_version_by_alias(NAME, "champion")
+    assert champion.version == second.versions["a"] != first.versions["a"]
+    assert str(root) in champion.tags["logged_again"]
+    assert _load_champion(moved).predict(pictures(1)).shape == (1, 3)
+    assert not root.exists()
+    assert register(moved, make_entry("a")) == second
+
+
+def test_lost_artifacts_are_logged_again(
+    store: Store, root: Path, make_entry: Callable[..., Entry], register: Callable[..., Registration]
+) -> None:
+    register(store, make_entry("a"))
+    shutil.rmtree(root / "mlartifacts")
+    register(store, make_entry("a"))
+    assert _load_champion(store).predict(pictures(1)).shape == (1, 3)
+
+
+def test_what_is_registered_does_not_depend_on_the_store(
+    store: Store, tmp_path: Path, empty_database: Path, make_entry: Callable[..., Entry], register: Callable
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(empty_database, other)
+    register(store, make_entry("a", seed=5))
+    first, second = register(store, make_entry("a")), register(Store.of_repository(other), make_entry("a"))
+    assert first.versions != second.versions
+    assert (first.decision, first.metadata) == (second.decision, second.metadata)
+
+
+@pytest.mark.parametrize("model", ["latest", "v1", "V12", "Champion", "challenger", "my model", "a/b", "é", ""])
+def test_a_name_that_cannot_be_an_alias_is_one_clear_error(
+    store: Store, make_entry: Callable[..., Entry], register: Callable[..., Registration], model: str
+) -> None:
+    entry = make_entry("a")
+    package = replace(entry.package, about={**entry.package.about, "model": model})
+    with pytest.raises(UserError, match="alias"):
+        register(store, replace(entry, package=package))
+
+
+def test_a_server_that_is_down_is_one_clear_error(
+    root: Path, make_entry: Callable[..., Entry], register: Callable[..., Registration], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9"):
+        register(Store.of_repository(root), make_entry("a"))
