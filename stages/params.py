@@ -56,7 +56,15 @@ class Params(Section):
     def _settings_of_each_classifier(cls, models: Any) -> Any:
         if not isinstance(models, dict):
             raise ValueError("expected one section per model")
-        return {name: _settings(name, section) for name, section in models.items()}
+        settings, mistakes = {}, []
+        for name, section in models.items():
+            try:
+                settings[name] = _settings(name, section)
+            except _SectionError as error:
+                mistakes.append(str(error))
+        if mistakes:
+            raise _SectionError("; ".join(mistakes))
+        return settings
 
     def model(self, name: str) -> ClassifierSettings:
         """The settings of one model; UserError if params.yaml has none of that name."""

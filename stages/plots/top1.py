@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
@@ -22,7 +23,9 @@ def top1(models: Mapping[str, float], others: Mapping[str, float], *, title: str
             height=0.66,
         )
         axis.bar_label(bars, labels=[f"{value:.1%}" for _, value in rows], padding=4)
-        axis.set_xlim(0, min(1.08, 1.12 * max(value for _, value in rows)))
+        # Room for the number behind the longest bar, and no tick at the very edge.
+        axis.set_xlim(0, 1.14 * max(value for _, value in rows))
+        axis.set_xticks([tick for tick in np.arange(0, 1.01, 0.2) if tick < axis.get_xlim()[1] * 0.97])
         axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axis.grid(axis="y", visible=False)
         axis.tick_params(axis="y", length=0)

@@ -84,7 +84,7 @@ def test_it_shows_the_picture_and_what_the_model_sees_with_alternative_texts(reg
     register()
     page = upload(open_page(), picture_file(RED, (300, 200)))
     images = [image.proto.imgs[0] for image in page.image]
-    assert [image.alt_text for image in images] == [
+    assert [image.alt for image in images] == [
         "The uploaded picture",
         "The same picture as a square of 8 by 8 pixels, enlarged",
     ]
