@@ -1,5 +1,7 @@
 """Classify: upload a picture, see what the model sees and what it takes it for."""
 
+from typing import Literal
+
 import numpy as np
 import streamlit as st
 
@@ -67,10 +69,11 @@ def _answer(model: Model, picture: np.ndarray, squaring: Squaring) -> None:
     size = seen.shape[0]
     yours, sees = st.columns(2)
     with yours:
-        _show(picture, alt="The uploaded picture", caption="Your picture")
+        _show(picture, "JPEG", alt="The uploaded picture", caption="Your picture")
     with sees:
         _show(
             seen,
+            "PNG",  # JPEG would smear the pixels
             alt=f"The same picture as a square of {size} by {size} pixels, enlarged",
             caption=f"What the model sees: {size} by {size} pixels",
         )
@@ -78,7 +81,7 @@ def _answer(model: Model, picture: np.ndarray, squaring: Squaring) -> None:
     st.html(bars.chart(answers))
 
 
-def _show(picture: np.ndarray, alt: str, caption: str) -> None:
+def _show(picture: np.ndarray, sent_as: Literal["JPEG", "PNG"], alt: str, caption: str) -> None:
     shown = pictures.fit(picture, BOX * DENSITY)
-    st.image(shown, alt=alt, width=max(1, shown.shape[1] // DENSITY), output_format="PNG")  # JPEG would smear pixels
+    st.image(shown, alt=alt, width=max(1, shown.shape[1] // DENSITY), output_format=sent_as)
     st.caption(caption)

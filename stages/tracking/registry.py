@@ -79,9 +79,9 @@ def register(
         for entry in entries:
             run_id = ensure_run(client, store, experiment, entry.training)
             version = _ensure_version(client, experiment_id, name, entry.package, run_id)
-            _log_final_metrics(client, run_id, version.model_id, entry.metrics)
+            _log_final_metrics(client, run_id, _model_id(version), entry.metrics)
             _set_tags(client, version, {"comparison_run_id": comparison_run_id, "gate": decision.reason})
-            versions[entry.model] = version.version
+            versions[entry.model] = str(version.version)  # a number or a text, depending on the store
         _set_aliases(client, name, versions, decision)
     return Registration(name, versions, decision, {entry.model: entry.package.metadata for entry in entries})
 
@@ -132,20 +132,23 @@ def _versions_of(client: MlflowClient, name: str, package_sha256: str) -> list[M
 
 def _problem(client: MlflowClient, experiment_id: str, version: ModelVersion, package: Package) -> str | None:
     """Why a version cannot be used any more; None if it can."""
-    if not version.model_id or not version.run_id:
-        return "it was not registered by this pipeline"
     expected = {file.name: file.stat().st_size for file in package.model_files()}
     try:
-        location = client.get_logged_model(version.model_id).artifact_location
-        files = client.list_logged_model_artifacts(version.model_id, f"artifacts/{MODEL_ARTIFACT}")
+        location = client.get_logged_model(_model_id(version)).artifact_location
+        files = client.list_logged_model_artifacts(_model_id(version), f"artifacts/{MODEL_ARTIFACT}")
     except (MlflowException, OSError) as error:
         return f"its artifacts are out of reach ({' '.join(str(error).split())[:150]})"
     found = {Path(file.path).name: file.file_size for file in files}
     if found != expected:
         return f"its artifacts are not in {location} any more"
-    if not is_complete(client, version.run_id, experiment_id, package.metadata["weights_sha256"]):
+    if not is_complete(client, version.run_id or "", experiment_id, package.metadata["weights_sha256"]):
         return f"its run {version.run_id} is gone"
     return None
+
+
+def _model_id(version: ModelVersion) -> str:
+    # Not every store fills version.model_id.
+    return (version.source or "").removeprefix("models:/")
 
 
 def _log_model(client: MlflowClient, experiment_id: str, run_id: str, package: Package) -> str:
@@ -176,7 +179,7 @@ def _log_model(client: MlflowClient, experiment_id: str, run_id: str, package: P
     return logged.model_id
 
 
-def _log_final_metrics(client: MlflowClient, run_id: str, model_id: str | None, metrics: Mapping[str, Any]) -> None:
+def _log_final_metrics(client: MlflowClient, run_id: str, model_id: str, metrics: Mapping[str, Any]) -> None:
     """The measured metrics as `val/top1`, `test/top1` ... of the run and of its model, at the time the run ended."""
     run = client.get_run(run_id)
     new = [
@@ -218,9 +221,9 @@ def _set_aliases(client: MlflowClient, name: str, versions: Mapping[str, str], d
     """Each model's own name on its version, `champion` last: whoever reads it finds everything in place."""
     aliases = {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
     for model, version in versions.items():
-        if aliases.get(model) != str(version):
+        if aliases.get(model) != version:
             client.set_registered_model_alias(name, model, version)
-    before, champion = aliases.get(CHAMPION), str(versions[decision.champion])
+    before, champion = aliases.get(CHAMPION), versions[decision.champion]
     if before == champion:
         return
     now = datetime.now(UTC).isoformat(timespec="seconds")

@@ -67,7 +67,7 @@ def test_train_images_that_stand_in_test_are_dropped_and_counted(archive):
 
 def test_identical_train_images_stay_on_one_side_and_are_counted(archive):
     same_class = np.flatnonzero(archive.train.classes == 1)[:4]
-    train = with_pixels(archive.train, {row: archive.train.pixels[same_class[0]] for row in same_class[1:]})
+    train = with_pixels(archive.train, dict.fromkeys(same_class[1:], archive.train.pixels[same_class[0]]))
     for seed in range(30):
         rows = cut(archive._replace(train=train), seed=seed)
         assert rows.identical_in_train == 3

@@ -34,6 +34,10 @@ def register(comparison: Mapping[str, Path]) -> Callable[..., Registration]:
     return register
 
 
+def _aliases(client: MlflowClient) -> dict[str, str]:
+    return {alias: str(version) for alias, version in client.get_registered_model(NAME).aliases.items()}
+
+
 def _load_champion(store: Store) -> mlflow.pyfunc.PyFuncModel:
     mlflow.set_tracking_uri(store.uri)
     return load_model(f"models:/{NAME}@champion")
@@ -43,10 +47,9 @@ def test_every_model_is_a_version_with_its_name_and_the_best_is_champion(
     store: Store, client: MlflowClient, make_entry: Callable[..., Entry], register: Callable[..., Registration]
 ) -> None:
     registration = register(store, make_entry("a", val=0.2, seed=1), make_entry("b", val=0.6, seed=2))
-    assert client.get_model_version_by_alias(NAME, "a").version == registration.versions["a"]
-    assert client.get_model_version_by_alias(NAME, "b").version == registration.versions["b"]
+    versions = registration.versions
+    assert _aliases(client) == {"a": versions["a"], "b": versions["b"], "champion": versions["b"]}
     champion = client.get_model_version_by_alias(NAME, "champion")
-    assert champion.version == registration.versions["b"]
     assert champion.tags["gate"] == "b is champion with 60.00% top-1 on val, before a (20.00%)"
     assert champion.tags["model"] == "b"
     assert "promoted_at" in champion.tags
@@ -81,7 +84,7 @@ def test_a_better_model_takes_over_and_the_change_is_dated(
     first = register(store, make_entry("a", val=0.5, seed=1))
     second = register(store, make_entry("a", val=0.7, seed=2))
     assert first.versions != second.versions
-    assert client.get_model_version_by_alias(NAME, "champion").version == second.versions["a"]
+    assert _aliases(client)["champion"] == second.versions["a"]
     assert "demoted_at" in client.get_model_version(NAME, first.versions["a"]).tags
 
 
@@ -107,9 +110,10 @@ def test_measured_metrics_stand_in_the_models_run(
     assert run.data.metrics["val/top1"] == 0.5
     assert run.data.metrics["test/top1"] == 0.4
     assert run.info.end_time == 1706933226000, "the run keeps the time of the training"
-    logged = client.get_logged_model(version.model_id)
+    (output,) = run.outputs.model_outputs
+    logged = client.get_logged_model(output.model_id)
     assert {metric.key: metric.value for metric in logged.metrics} == {"val/top1": 0.5, "test/top1": 0.4}
-    assert [output.model_id for output in run.outputs.model_outputs] == [version.model_id]
+    assert version.source == f"models:/{output.model_id}"
 
 
 def test_the_comparison_has_a_run_that_the_version_names(
@@ -139,7 +143,7 @@ def test_a_moved_repository_gets_working_versions_and_says_why(
     second = register(moved, make_entry("a"))
     client = moved.client()
     champion = client.get_model_version_by_alias(NAME, "champion")
-    assert champion.version == second.versions["a"] != first.versions["a"]
+    assert _aliases(client)["champion"] == second.versions["a"] != first.versions["a"]
     assert str(root) in champion.tags["logged_again"]
     assert _load_champion(moved).predict(pictures(1)).shape == (1, 3)
     assert not root.exists()

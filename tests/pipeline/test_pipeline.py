@@ -1,0 +1,156 @@
+"""The pipeline as its user runs it: dvc repro, the registered champion, what a change re-runs, what a stage names."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .conftest import ROOT, Clone
+
+pytestmark = pytest.mark.slow
+
+MODELS = ("vit_scratch", "vit_transfer", "mobilenet_transfer")
+PER_MODEL = ("train", "predict", "evaluate", "profile")
+EVERYTHING = {"download", "prepare", "compare", "register"} | {
+    f"{stage}@{model}" for stage in PER_MODEL for model in MODELS
+}
+
+
+def test_a_run_leaves_metrics_reports_and_curves(clone: Clone):
+    for model in MODELS:
+        metrics = json.loads((clone.root / f"reports/metrics/{model}.json").read_text())
+        assert {"top1", "top5", "nll", "superclass_top1"} <= set(metrics["val"])
+        assert 0 <= metrics["test"]["top1"] <= metrics["test"]["top5"] <= 1
+        history = (clone.root / f"reports/curves/{model}.csv").read_text().splitlines()
+        assert history[0].startswith("epoch,seconds,train_loss")
+        assert len(history) == 2
+    report = (clone.root / "reports/comparison.md").read_text()
+    assert "Generated pictures" in report
+    for picture in re.findall(r"\]\((.*?\.png)\)", report):
+        assert (clone.root / "reports" / picture).is_file()
+    shown = clone.run("dvc", "metrics", "show", "--md")
+    assert all(model in shown for model in MODELS)
+
+
+CLASSIFY = """
+import json, sys
+import mlflow, numpy as np
+mlflow.set_tracking_uri("sqlite:///mlflow.db")
+model = mlflow.pyfunc.load_model("models:/demo-classifier@champion")
+picture = np.load("data/prepared/test_images.npy")[:3]
+probabilities = model.predict(picture)
+info = model.metadata.metadata
+print(json.dumps({"probabilities": np.asarray(probabilities).tolist(), "model": info["model"],
+                  "classes": info["class_names"]}))
+"""
+
+
+def test_the_registered_champion_classifies_a_picture_as_the_best_model_did(clone: Clone):
+    registered = json.loads((clone.root / "reports/registered_model.json").read_text())
+    answer = json.loads(clone.run(sys.executable, "-c", CLASSIFY).splitlines()[-1])
+    assert answer["model"] == registered["champion"]
+    check = f"""
+import numpy as np, json
+from scipy.special import softmax
+logits = np.load("data/predictions/{registered["champion"]}.npz")["test_logits"][:3]
+print(json.dumps(softmax(logits.astype(np.float64), axis=1).tolist()))
+"""
+    expected = json.loads(clone.run(sys.executable, "-c", check).splitlines()[-1])
+    for found_row, expected_row in zip(answer["probabilities"], expected, strict=True):
+        assert found_row == pytest.approx(expected_row, abs=1e-5)
+    assert len(answer["classes"]) == 100
+
+
+def test_a_second_run_has_nothing_to_do(clone: Clone):
+    assert "Data and pipelines are up to date." in clone.run("dvc", "repro")
+
+
+def code_that_ran(clone: Clone) -> dict[str, set[str]]:
+    ran: dict[str, set[str]] = {}
+    for record in clone.records.iterdir():
+        ran.setdefault(record.name.rsplit(".", 1)[0], set()).update(record.read_text().splitlines())
+    return ran
+
+
+def test_every_stage_names_the_code_it_runs_and_no_other(clone: Clone):
+    lock = yaml.safe_load((clone.root / "dvc.lock").read_text())["stages"]
+    ran = code_that_ran(clone)
+    assert set(ran) == set(lock) == EVERYTHING
+    for stage, files in ran.items():
+        named = [dep["path"] for dep in lock[stage]["deps"] if dep["path"].startswith("stages/")]
+        model = stage.partition("@")[2]
+        for file in files:
+            covered = any(file == path or file.startswith(f"{path}/") for path in named)
+            # params.yaml is checked as a whole: the settings of the other models are read to refuse a mistake early,
+            # and cannot change what this stage makes.
+            only_checked = re.fullmatch(r"stages/classifiers/(?!%s/)\w+/(settings|__init__)\.py" % (model or "-"), file)
+            assert covered or only_checked, f"{stage} runs {file} but does not name it"
+        for path in named:
+            used = any(file == path or file.startswith(f"{path}/") for file in files)
+            assert used, f"{stage} names {path} but does not run it"
+
+
+def behind(*stages: str) -> set[str]:
+    return {*stages, "compare", "register"}
+
+
+def test_a_models_learning_rate_concerns_that_model_alone(clone: Clone):
+    clone.set_params({"models.vit_scratch.adamw_lr": 0.003})
+    assert set(clone.repro()) == behind(*(f"{stage}@vit_scratch" for stage in PER_MODEL))
+
+
+def test_a_plot_concerns_the_comparison_alone(clone: Clone):
+    file = clone.root / "stages/plots/top1.py"
+    text = file.read_text()
+    assert "height=0.66" in text
+    file.write_text(text.replace("height=0.66", "height=0.5"))
+    assert set(clone.repro()) == behind()
+
+
+def test_a_measure_concerns_no_inference(clone: Clone):
+    file = clone.root / "stages/metrics/accuracy.py"
+    file.write_text(file.read_text().replace("round(value, 6)", "round(value, 5)"))
+    assert set(clone.repro()) == behind(*(f"evaluate@{model}" for model in MODELS))
+
+
+def test_a_stage_tells_a_users_mistake_in_one_line(clone: Clone):
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.train", "resnet"],
+        cwd=clone.root,
+        env=clone.environment,
+        text=True,
+        capture_output=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines() == [
+        "train: params.yaml has no model 'resnet': its models are vit_scratch, vit_transfer, mobilenet_transfer"
+    ]
+
+
+def test_a_mistake_in_params_stops_every_stage_at_once(clone: Clone):
+    before = (clone.root / "params.yaml").read_text()
+    clone.set_params({"models.mobilenet_transfer.variant": "huge"})
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "stages.train", "vit_scratch"],
+            cwd=clone.root,
+            env=clone.environment,
+            text=True,
+            capture_output=True,
+        )
+    finally:
+        (clone.root / "params.yaml").write_text(before)
+    assert done.returncode == 1
+    assert "params.yaml: models.mobilenet_transfer.variant = 'huge'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_copy_without_git_is_told_what_to_do(tmp_path: Path):
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
+    done = subprocess.run(["make", "git"], cwd=tmp_path, text=True, capture_output=True)
+    assert done.returncode != 0
+    assert "git init" in done.stdout
