@@ -28,13 +28,18 @@ def main() -> None:
         comparison=_comparison(list(settings.models)),
     )
     _write_report(registration)
-    champion = registration.decision.champion
-    pages = store.shown_uri if store.is_remote else "mlflow ui"
+    decision = registration.decision
     print(
-        f"Registered {', '.join(registration.versions)} as {registration.name}; version "
-        f"{registration.versions[champion]} serves: {registration.decision.reason}.\n"
-        f"Classify a picture: streamlit run gui/app.py\nLook at the runs:   {pages}"
+        f"Registered {', '.join(registration.versions)} as {registration.name}: {decision.reason} "
+        f"(version {registration.versions[decision.champion]}).\n"
+        f"Classify a picture: streamlit run gui/app.py\nLook at the runs:   {_pages(store)}"
     )
+
+
+def _pages(store: Store) -> str:
+    if store.is_remote:
+        return store.shown_uri
+    return "mlflow ui" if store.is_default else f"mlflow ui --backend-store-uri {store.shown_uri}"
 
 
 def _entry(model: str, prepared: Prepared) -> Entry:

@@ -22,7 +22,7 @@ def page() -> None:
     introduction = st.empty()
     introduction.caption("Asking MLflow for the champion …")
     upload = st.file_uploader(
-        "Your picture",
+        f"Your picture: JPEG, PNG, WebP, BMP, GIF or TIFF, up to {pictures.MAX_MEGABYTES} MB",
         type=list(pictures.EXTENSIONS),
         max_upload_size=pictures.MAX_MEGABYTES,
         help="It stays in the app's memory: it is neither stored nor logged.",

@@ -72,6 +72,11 @@ class Store:
         return urlsplit(self.uri).scheme in ("http", "https", "databricks", "databricks-uc")
 
     @property
+    def is_default(self) -> bool:
+        """Whether `mlflow ui`, started in the repository, finds this store by itself."""
+        return self.folder == self.locks and self.uri.endswith(f"/{DATABASE}")
+
+    @property
     def shown_uri(self) -> str:
         """The URI without a password."""
         parts = urlsplit(self.uri)

@@ -13,11 +13,12 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 DESKTOP = {"width": 1000, "height": 900}  # pixels
 PHONE = {"width": 375, "height": 812}
+ANSWER = "ol.answers > li"
 PATIENCE = 60_000  # milliseconds: frameworks are slow to import on a busy machine
 
 
@@ -105,12 +106,19 @@ def open_app(context: BrowserContext, address: str) -> Page:
     return page
 
 
-def classify(page: Page, picture: Path) -> Locator:
-    """Upload a picture; returns the rows of the answer, the likeliest class first, once they are drawn."""
+def upload(page: Page, picture: Path) -> None:
+    """Choose a file; one that was chosen before is removed first, so that what is drawn from now on is about this."""
+    for remove in page.get_by_role("button", name="Remove ").all():
+        remove.click()
+    expect(page.locator(ANSWER)).to_have_count(0, timeout=PATIENCE)
     page.locator("input[type=file]").set_input_files(picture)
-    rows = page.locator("ol.answers > li")
+
+
+def classify(page: Page, picture: Path) -> Locator:
+    """Upload a picture; returns the rows of the answer, the likeliest class first, once all is drawn."""
+    upload(page, picture)
+    rows = page.locator(ANSWER)
     rows.first.wait_for()
-    page.locator("[data-testid=stImage] img").nth(1).wait_for()
     page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
     page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
     return rows

@@ -1,5 +1,6 @@
 import shutil
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,6 +77,16 @@ def test_registering_again_changes_nothing(
     assert [dict(version) for version in client.search_model_versions(f"name = '{NAME}'")] == versions
     assert {run.info.run_id for run in client.search_runs([store.experiment(client, "demo")])} == runs
     assert len(runs) == 3  # two models and their comparison
+
+
+def test_two_registrations_at_once_make_one_version(
+    store: Store, client: MlflowClient, make_entry: Callable[..., Entry], register: Callable[..., Registration]
+) -> None:
+    entry = make_entry("a")
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: register(store, entry), range(2))
+    assert first == second
+    assert len(client.search_model_versions(f"name = '{NAME}'")) == 1
 
 
 def test_a_better_model_takes_over_and_the_change_is_dated(

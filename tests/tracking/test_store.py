@@ -14,6 +14,7 @@ def test_the_default_store_is_the_one_that_plain_mlflow_ui_opens(
     store: Store, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.experiment(store.client(), "demo")
+    assert store.is_default
     monkeypatch.chdir(root)
     mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
     assert MlflowClient(mlflow.get_tracking_uri()).get_experiment_by_name("demo") is not None
@@ -30,7 +31,9 @@ def test_mlflow_tracking_uri_names_another_store(root: Path, monkeypatch: pytest
 def test_a_relative_database_counts_from_the_repository(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///tracking/mine.db")
     monkeypatch.chdir(root.parent)
-    assert Store.of_repository(root).uri == f"sqlite:///{root}/tracking/mine.db"
+    store = Store.of_repository(root)
+    assert store.uri == f"sqlite:///{root}/tracking/mine.db"
+    assert not store.is_default
 
 
 def test_artifacts_stand_in_the_repository_wherever_the_process_runs(
