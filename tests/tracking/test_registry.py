@@ -4,10 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import mlflow
 import pytest
 from mlflow import MlflowClient
-from mlflow.pyfunc import load_model
+from mlflow.pyfunc import PyFuncModel, load_model
 
 from stages.errors import UserError
 from stages.tracking import registry
@@ -39,9 +38,9 @@ def _aliases(client: MlflowClient) -> dict[str, str]:
     return {alias: str(version) for alias, version in client.get_registered_model(NAME).aliases.items()}
 
 
-def _load_champion(store: Store) -> mlflow.pyfunc.PyFuncModel:
-    mlflow.set_tracking_uri(store.uri)
-    return load_model(f"models:/{NAME}@champion")
+def _load_champion(store: Store) -> PyFuncModel:
+    with store.as_default():
+        return load_model(f"models:/{NAME}@champion")
 
 
 def test_every_model_is_a_version_with_its_name_and_the_best_is_champion(

@@ -18,8 +18,6 @@ HUB_FILES = {
 # hundreds of thousands of steps: after one epoch of 700 the means would still be half their initial values. With 0.99
 # validation stayed at chance for 280 steps, as it does with frozen BatchNorm, while 0.9 followed the training accuracy.
 RANDOM_START_MOMENTUM = 0.9
-
-
 # Share of the steps with a rising rate, when all layers are trained. Adam's first steps are as long as its rate allows
 # whatever the gradient: without a warm-up they wreck the pretrained features.
 WARMUP_FRACTION = 0.1
@@ -108,9 +106,7 @@ class MobilenetTransfer(KerasClassifier):
 
 def _rise_and_fall(rate: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
     """Linearly from near zero to `rate`, then along half a cosine to zero."""
-    import os
-
-    warmup = max(1, round(float(os.environ.get("WU", WARMUP_FRACTION)) * steps))
+    warmup = max(1, round(WARMUP_FRACTION * steps))
     return keras.optimizers.schedules.CosineDecay(
         rate / warmup, max(1, steps - warmup), warmup_target=rate, warmup_steps=warmup
     )
