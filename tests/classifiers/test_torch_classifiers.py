@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 
 import numpy as np
 import pytest
@@ -161,6 +162,7 @@ def test_upsampling_commutes_with_normalisation():
     [
         ({"backbone": "vit_tiny_patch16_225"}, "is no model of timm; did you mean"),
         ({"backbone": "swin_tiny_patch4_window7_224", "image_size": 224}, "not a Vision Transformer"),
+        ({"backbone": "deit_tiny_distilled_patch16_224"}, "more than one head"),
         ({"image_size": 40}, "image_size = 40 is no multiple of the patch size 16"),
         ({"weights": "nowhere.safetensors"}, "cannot read weights = 'nowhere.safetensors'.*No such file"),
     ],
@@ -175,6 +177,14 @@ def test_weights_of_another_architecture_are_refused(vit_transfer, tmp_path):
     file = tmp_path / "small.safetensors"
     save_file(timm.create_model("vit_tiny_patch16_224", pretrained=False, embed_dim=96).state_dict(), file)
     with pytest.raises(ClassifierError, match="size mismatch"):
+        vit_transfer(weights=str(file))
+
+
+def test_weights_under_other_names_are_refused_instead_of_left_random(vit_transfer, tmp_path):
+    file = tmp_path / "prefixed.safetensors"
+    donor = timm.create_model("vit_tiny_patch16_224", pretrained=False).state_dict()
+    save_file({f"encoder.{name}": tensor for name, tensor in donor.items()}, file)
+    with pytest.raises(ClassifierError, match="lacks 150 of the network's tensors, the first is 'blocks.0.attn"):
         vit_transfer(weights=str(file))
 
 
@@ -238,6 +248,17 @@ def test_a_diverging_loss_stops_the_training(vit_scratch, easy_examples):
         classifier.body.head.bias.fill_(float("inf"))
     with pytest.raises(ClassifierError, match="lower the learning rate"):
         fit(classifier, train, train)
+
+
+def test_ctrl_c_ends_a_training_as_ctrl_c_does_elsewhere(make, easy_examples):
+    def interrupt(epoch, metrics):
+        signal.raise_signal(signal.SIGINT)
+
+    handler = signal.getsignal(signal.SIGINT)
+    train = easy_examples(32)
+    with pytest.raises(KeyboardInterrupt):
+        fit(make(), train, train, reporter=Reporter(lambda step, metrics: None, interrupt))
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_an_unknown_classifier_is_refused_with_the_known_ones():

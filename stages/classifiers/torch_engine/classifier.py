@@ -1,6 +1,5 @@
 """What the torch classifiers share: the contract's methods around a preprocessing layer and a network."""
 
-import os
 from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -39,17 +38,17 @@ class TorchClassifier(Classifier):
 
     @classmethod
     def configure(cls, compute: Compute) -> None:
-        torch.set_num_threads(compute.threads or os.cpu_count() or 1)
+        torch.set_num_threads(compute.cpu_threads)
 
     @abstractmethod
     def build(self) -> tuple[Preprocessing, torch.nn.Module]:
         """The preprocessing and the network behind it, with initial weights; ClassifierError where none can be had."""
 
     @abstractmethod
-    def optimizer(self, device: str) -> "Optimizer":
+    def optimizer(self, precision: str) -> "Optimizer":
         """An optimizer over the trainable parameters, each group with its highest learning rate.
 
-        device: 'cpu', 'gpu' or 'mps', where it will work.
+        precision: 'float32' or 'bfloat16', the one of the training.
         """
 
     def before_training(self, train: Examples) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -90,15 +91,15 @@ class ProgressBar(TQDMProgressBar):
 class Training(lightning.LightningModule):
     """The loop's body: one step of training or validation, and the reports."""
 
-    def __init__(self, classifier: "TorchClassifier", reporter: Reporter, accelerator: str) -> None:
+    def __init__(self, classifier: "TorchClassifier", reporter: Reporter, precision: str) -> None:
         super().__init__()
-        self.accelerator = accelerator
+        self.resolved_precision = precision
         self.network = classifier.network
         self.classifier = classifier
         self.reporter = reporter
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.classifier.optimizer(self.accelerator)
+        optimizer = self.classifier.optimizer(self.resolved_precision)
         steps = int(self.trainer.estimated_stepping_batches)
         warmup = round(steps * getattr(self.classifier.settings, "warmup_fraction", 0.0))
         shape = self.classifier.schedule
@@ -190,7 +191,10 @@ def fit(
             callbacks=[ProgressBar(len(batches))],
         )
         loader = TrainingLoader(batches, lambda: trainer.current_epoch)
-        trainer.fit(Training(classifier, reporter, device), loader, ValidationLoader(val))
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        on_interrupt = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(Training(classifier, reporter, precision), loader, ValidationLoader(val))
+        except SystemExit:  # Lightning's answer to Ctrl-C, which it ignores from then on
+            signal.signal(signal.SIGINT, on_interrupt)
+            raise KeyboardInterrupt from None
     classifier.network.cpu().eval()

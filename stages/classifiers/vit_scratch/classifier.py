@@ -21,7 +21,7 @@ class VitScratch(TorchClassifier):
 
     Matrices of the encoder blocks are trained by Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon),
     with steps scaled to the root mean square of AdamW's (Liu et al., 2025, https://arxiv.org/abs/2502.16982); the
-    rest by AdamW.
+    rest by AdamW with Nesterov momentum (NAdamW), timm's companion of a Nesterov Muon.
     """
 
     settings: Settings
@@ -49,9 +49,8 @@ class VitScratch(TorchClassifier):
     def before_training(self, train: Examples) -> None:
         self.preprocessing.measure(np.asarray(train.images))
 
-    def optimizer(self, device: str) -> "Optimizer":
+    def optimizer(self, precision: str) -> "Optimizer":
         from ..torch_engine.muon import Muon
-        from ..torch_engine.precision import multiplies_bfloat16
 
         s = self.settings
         muon, matrices, others = [], [], []
@@ -71,5 +70,5 @@ class VitScratch(TorchClassifier):
             momentum=0.95,
             nesterov=True,
             adjust_lr_fn="match_rms_adamw",
-            orthogonalize_in=torch.bfloat16 if multiplies_bfloat16(device) else torch.float32,
+            orthogonalize_in=torch.bfloat16 if precision == "bfloat16" else torch.float32,
         )

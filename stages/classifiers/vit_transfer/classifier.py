@@ -7,6 +7,7 @@ from typing import Any
 
 import timm
 import torch
+from safetensors import safe_open
 from timm.models.vision_transformer import VisionTransformer
 
 from ..errors import ClassifierError
@@ -68,6 +69,12 @@ class VitTransfer(TorchClassifier):
                 f"vit_transfer: backbone = {s.backbone!r} is a {type(network).__name__}, not a Vision Transformer: "
                 "choose e.g. vit_tiny_patch16_224"
             )
+        if not isinstance(network.get_classifier(), torch.nn.Linear):
+            raise ClassifierError(
+                f"vit_transfer: backbone = {s.backbone!r} has more than one head: choose e.g. deit_tiny_patch16_224"
+            )
+        if self.resolved["weights"] == "file":
+            _check_names(network, Path(s.weights).expanduser())
         if s.image_size % network.patch_embed.patch_size[0]:
             raise ClassifierError(
                 f"vit_transfer: image_size = {s.image_size} is no multiple of the patch size "
@@ -79,7 +86,7 @@ class VitTransfer(TorchClassifier):
         config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
         return Preprocessing(s.image_size, mean=config["mean"], std=config["std"]), network
 
-    def optimizer(self, device: str) -> torch.optim.Optimizer:
+    def optimizer(self, precision: str) -> torch.optim.Optimizer:
         s = self.settings
         head = {id(parameter) for parameter in self.body.get_classifier().parameters()}  # type: ignore[operator]
         groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
@@ -91,6 +98,19 @@ class VitTransfer(TorchClassifier):
                 groups.setdefault((rate, decay), []).append(parameter)
         return torch.optim.AdamW(
             [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
+        )
+
+
+def _check_names(network: VisionTransformer, file: Path) -> None:
+    """ClassifierError where the file lacks tensors of the network: timm leaves those random without a word."""
+    with safe_open(file, framework="pt") as stored:
+        there = set(stored.keys())
+    head = {f"{network.pretrained_cfg['classifier']}.{name}" for name in ("weight", "bias")}  # type: ignore[index]
+    missing = sorted(set(network.state_dict()) - head - there)
+    if missing:
+        raise ClassifierError(
+            f"vit_transfer: weights = {str(file)!r} lacks {len(missing)} of the network's tensors, the first is "
+            f"{missing[0]!r}: give a file with timm's names for this backbone"
         )
 
 
