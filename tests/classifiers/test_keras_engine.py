@@ -295,11 +295,11 @@ def test_no_network_is_one_line_with_the_address_and_the_ways_on(monkeypatch, tm
 def test_a_server_that_never_answers_is_given_up(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setattr(weights, "PROBE_TIMEOUT", 0.2)
-    monkeypatch.setattr(urllib.request, "urlopen", lambda *args, **options: time.sleep(5))
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *args, **options: time.sleep(30))
     started = time.monotonic()
     with pytest.raises(ClassifierError, match="no answer within"):
         download_weights(URL, "0" * 32, "the weights")
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 20
 
 
 def test_cached_weights_need_no_network(monkeypatch, tmp_path):
@@ -323,6 +323,24 @@ def test_threads_that_come_too_late_are_told(small, capsys):
     assert capsys.readouterr().out == ""
     session.configure(Compute(accelerator="cpu", threads=63))
     assert "CPU threads it started with, not 63" in capsys.readouterr().out
+
+
+def test_a_gpu_that_is_not_there_is_named_instead_of_replaced(monkeypatch):
+    monkeypatch.setattr(session.tf.config, "get_visible_devices", lambda kind: [])
+    with pytest.raises(ClassifierError, match="compute.accelerator = 'gpu', but TensorFlow sees no GPU"):
+        session.configure(Compute(accelerator="gpu"))
+
+
+def test_one_gpu_is_taken_and_its_memory_left_to_others(monkeypatch):
+    visible, growing = [["gpu0", "gpu1"]], []
+    monkeypatch.setattr(session.tf.config, "get_visible_devices", lambda kind: visible[-1])
+    monkeypatch.setattr(session.tf.config, "set_visible_devices", lambda devices, kind: visible.append(devices))
+    monkeypatch.setattr(
+        session.tf.config.experimental, "set_memory_growth", lambda gpu, grow: growing.append((gpu, grow))
+    )
+    session.leave_gpu_memory()
+    assert visible[-1] == ["gpu0"]
+    assert growing == [("gpu0", True)]
 
 
 def test_precision_is_float32_on_a_cpu_unless_asked_for(monkeypatch):

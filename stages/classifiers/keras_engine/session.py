@@ -57,6 +57,10 @@ def configure(compute: Compute) -> None:
     except RuntimeError:
         print("TensorFlow goes on with the GPU it started with, although compute.accelerator = 'cpu'")
     leave_gpu_memory()
+    if compute.accelerator in ("gpu", "mps") and not tf.config.get_visible_devices("GPU"):
+        raise ClassifierError(
+            f"compute.accelerator = {compute.accelerator!r}, but TensorFlow sees no GPU here: set it to auto or cpu"
+        )
 
 
 def num_threads() -> int:
