@@ -1,5 +1,6 @@
 """params.yaml, typed and validated: the whole file, before any stage does anything."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,8 +9,11 @@ from pydantic import Field, ValidationError, field_validator
 
 from stages import classifiers, paths
 from stages.classifiers.errors import ClassifierError
-from stages.classifiers.settings import ClassifierSettings, Compute, Count, Section
+from stages.classifiers.settings import ClassifierSettings, Compute, Count, Positive, Section, Seed
 from stages.errors import UserError
+
+# A model's name is a DVC stage, a folder, and an alias in MLflow's registry, which keeps some for itself.
+MODEL_NAME = re.compile(r"(?!(latest|champion|challenger|v\d+)$)[a-z0-9_-]{1,100}", re.IGNORECASE | re.ASCII)
 
 
 class DemoSize(Section):
@@ -25,8 +29,8 @@ class Data(Section):
     source: Literal["cifar100", "demo"]
     url: Annotated[str, Field(min_length=1)]
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    seed: Annotated[int, Field(ge=0)]
-    val_fraction: Annotated[float, Field(gt=0, lt=1, strict=False)]
+    seed: Seed
+    val_fraction: Annotated[Positive, Field(lt=1)]
     limit_per_class: Annotated[int, Field(ge=2)] | None
     demo: DemoSize
 
@@ -45,7 +49,7 @@ class Budget(Section):
 class Params(Section):
     """The whole of params.yaml."""
 
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
     data: Data
     budget: Budget
     compute: Compute
@@ -81,7 +85,12 @@ class _SectionError(ValueError):
     """Carries the finished lines of a model's section through pydantic."""
 
 
-def _settings(name: str, section: Any) -> ClassifierSettings:
+def _settings(name: Any, section: Any) -> ClassifierSettings:
+    if not MODEL_NAME.fullmatch(str(name)):
+        raise _SectionError(
+            f"models.{name}: a model's name consists of letters, digits, - and _, and is none of latest, champion, "
+            "challenger, v1, v2 ..."
+        )
     if not isinstance(section, dict) or not isinstance(section.get("classifier"), str):
         choices = ", ".join(classifiers.names())
         raise _SectionError(f"models.{name} needs a key `classifier`, one of {choices}")

@@ -38,9 +38,19 @@ def read(tmp_path):
 
 def test_the_shipped_file_is_valid(read):
     shipped = read()
-    assert list(shipped.models) == ["vit_scratch", "vit_transfer", "mobilenet_transfer"]
+    assert {"vit_scratch", "vit_transfer", "mobilenet_transfer"} <= set(shipped.models)
     assert shipped.data.source == "cifar100"
     assert shipped.epochs("vit_scratch") == shipped.budget.epochs == 1
+
+
+def test_dvc_yaml_runs_the_models_of_the_shipped_file_with_their_classifiers(read):
+    pipeline = yaml.safe_load(SHIPPED.with_name("dvc.yaml").read_text())
+    [variables] = pipeline["vars"]
+    classifiers = {name: entry["classifier"] for name, entry in variables["pipeline"].items()}
+    assert classifiers == {name: settings.classifier for name, settings in read().models.items()}
+    for plot in pipeline["plots"]:
+        [figure] = plot.values()
+        assert list(figure["y"]) == [f"reports/curves/{name}.csv" for name in classifiers]
 
 
 def test_a_model_may_override_the_budget(read):
@@ -67,6 +77,9 @@ def test_a_second_model_may_use_the_same_classifier(read):
         ({"budget.epochs": "many"}, ["budget.epochs = 'many'", "valid integer"]),
         ({"budget.epochs": True}, ["budget.epochs = True", "valid integer"]),
         ({"seed": -1}, ["seed = -1", "greater than or equal to 0"]),
+        ({"seed": 2**32}, ["seed = 4294967296", "less than 4294967296"]),
+        ({"models.vit_scratch.label_smoothing": True}, ["models.vit_scratch.label_smoothing = True", "number"]),
+        ({"models.vit_scratch.dropout": 1}, ["models.vit_scratch.dropout = 1", "less than 1"]),
         ({"data.source": "cifar10"}, ["data.source = 'cifar10'", "'cifar100' or 'demo'"]),
         ({"data.val_fraction": 1.5}, ["data.val_fraction = 1.5", "less than 1"]),
         ({"data.sha256": "abc"}, ["data.sha256 = 'abc'", "should match"]),
@@ -107,6 +120,13 @@ def test_all_mistakes_are_told_at_once(read):
         read({"seed": -1, "models.vit_scratch.depth": 0, "models.vit_transfer.finetune": "tail"})
     for key in ("seed", "models.vit_scratch.depth", "models.vit_transfer.finetune"):
         assert key in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["latest", "v1", "V12", "Champion", "challenger", "my model", "a/b", "é", "", 7.5])
+def test_a_name_that_cannot_be_a_stage_a_folder_and_an_alias_is_refused(read, name):
+    models = yaml.safe_load(SHIPPED.read_text())["models"]
+    with pytest.raises(UserError, match="letters, digits, - and _"):
+        read({"models": {name: models["vit_scratch"]}})
 
 
 @pytest.mark.parametrize("content", ["a: [1", "", "- 1\n", "\xff"])

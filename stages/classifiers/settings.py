@@ -1,13 +1,24 @@
 """What every classifier's settings have in common. Light on purpose: params.yaml is checked before torch loads."""
 
-from typing import Annotated, Literal
+import os
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-# YAML 1.1 readers take 1e-3 (without a dot) for text: numbers are accepted in that guise too.
-Fraction = Annotated[float, Field(ge=0, le=1, strict=False)]
-NonNegative = Annotated[float, Field(ge=0, strict=False, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, strict=False, allow_inf_nan=False)]
+
+def _no_truth_value(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("expected a number")
+    return value
+
+
+# YAML 1.1 readers take 1e-3 (without a dot) for text: numbers are accepted in that guise too, but not true and false.
+Number = Annotated[float, BeforeValidator(_no_truth_value), Field(strict=False, allow_inf_nan=False)]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
+ProperFraction = Annotated[Number, Field(ge=0, lt=1)]
+NonNegative = Annotated[Number, Field(ge=0)]
+Positive = Annotated[Number, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # NumPy's old generator, which Keras seeds, takes no more
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -23,6 +34,13 @@ class Compute(Section):
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: Count | None = None
+
+    @property
+    def cpu_threads(self) -> int:
+        """How many threads to use: those asked for, else one for each core this process may run on."""
+        if self.threads is not None:
+            return self.threads
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class ClassifierSettings(Section):

@@ -1,8 +1,8 @@
 """The registered model: one version per trained model, aliases, champion, and the run that compares them."""
 
 import hashlib
-import re
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,8 +15,6 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
-from stages.errors import UserError
-
 from .gate import Candidate, Decision, choose_champion
 from .package import Package
 from .packaged_model import MODEL_ARTIFACT
@@ -25,7 +23,6 @@ from .runs import log_metrics
 from .store import Store
 
 CHAMPION = "champion"
-RESERVED_ALIASES = re.compile(r"latest|v\d+|champion|challenger", re.IGNORECASE)  # the first two by MLflow itself
 COMPARISON = "comparison"  # name of the run
 COMPARISON_SHA256 = "comparison_sha256"  # tag of it: hash of its files
 PACKAGE_SHA256 = "package_sha256"  # tag of a version: weights, code, data and what is said of them
@@ -65,10 +62,8 @@ def register(
 
     comparison: the files of the comparison's run by their path in it.
     Doing it again changes nothing. One process of this machine does it at a time.
-    UserError where the store does not answer or a model's name cannot be an alias.
+    A model's name becomes an alias: letters, digits, - and _. UserError where the store does not answer.
     """
-    for entry in entries:
-        _check_alias(entry.model)
     with store.lock("registration"), store.as_default():
         client = store.client()
         experiment_id = store.experiment(client, experiment)
@@ -84,14 +79,6 @@ def register(
             versions[entry.model] = str(version.version)  # a number or a text, depending on the store
         _set_aliases(client, name, versions, decision)
     return Registration(name, versions, decision, {entry.model: entry.package.metadata for entry in entries})
-
-
-def _check_alias(model: str) -> None:
-    if RESERVED_ALIASES.fullmatch(model) or not re.fullmatch(r"[\w-]{1,255}", model, re.ASCII):
-        raise UserError(
-            f"a model cannot be called {model!r}, because its name becomes an alias in the registry: use letters, "
-            "digits, - and _, and none of latest, champion, challenger, v1, v2 ..."
-        )
 
 
 def _create_registered_model(client: MlflowClient, name: str, source: str) -> None:
@@ -180,12 +167,18 @@ def _log_model(client: MlflowClient, experiment_id: str, run_id: str, package: P
 
 
 def _log_final_metrics(client: MlflowClient, run_id: str, model_id: str, metrics: Mapping[str, Any]) -> None:
-    """The measured metrics as `val/top1`, `test/top1` ... of the run and of its model, at the time the run ended."""
+    """The measured metrics as `val/top1`, `test/top1` ... of the run and of its model, at the time the run ended.
+
+    A value that was measured anew bears the present time: MLflow takes the latest for the valid one.
+    """
     run = client.get_run(run_id)
+    of_run = run.data.metrics
+    of_model = {metric.key: metric.value for metric in client.get_logged_model(model_id).metrics or []}
+    now = time.time_ns() // 1_000_000
     new = [
-        Metric(key, value, run.info.end_time, step=0, model_id=model_id, run_id=run_id)
+        Metric(key, value, now if key in of_run else run.info.end_time, step=0, model_id=model_id, run_id=run_id)
         for key, value in _numbers(metrics)
-        if run.data.metrics.get(key) != value
+        if of_run.get(key) != value or of_model.get(key) != value
     ]
     log_metrics(client, run_id, new)
 

@@ -16,6 +16,7 @@ from stages.tracking.packaged_model import softmax
 
 from .conftest import pictures
 
+SHIPPED = Path(__file__).parents[2] / "params.yaml"
 # Small networks: the weights do not matter, only that both sides use the same ones.
 SETTINGS: dict[str, dict[str, Any]] = {
     "vit_scratch": {"depth": 1},
@@ -40,7 +41,7 @@ SERVE = """
 @pytest.mark.parametrize("name", sorted(SETTINGS))
 def test_served_probabilities_are_the_measured_ones(name: str, tmp_path: Path) -> None:
     images = pictures(6, side=32)
-    settings = read().models[name].model_copy(update=SETTINGS[name])
+    settings = read(SHIPPED).models[name].model_copy(update=SETTINGS[name])
     classifier = classifiers.classifier_class(name)(settings, num_classes=10, image_size=32, seed=3)
     folder = tmp_path / "model"
     folder.mkdir()

@@ -126,6 +126,33 @@ def test_measured_metrics_stand_in_the_models_run(
     assert version.source == f"models:/{output.model_id}"
 
 
+def test_metrics_that_were_measured_anew_replace_the_old_ones(
+    store: Store, client: MlflowClient, make_entry: Callable[..., Entry], register: Callable[..., Registration]
+) -> None:
+    register(store, make_entry("a", val=0.5, test=0.4))
+    registration = register(store, make_entry("a", val=0.3, test=0.4))
+    version = client.get_model_version(NAME, registration.versions["a"])
+    assert client.get_run(version.run_id).data.metrics["val/top1"] == 0.3
+    register(store, make_entry("a", val=0.3, test=0.4))
+    assert [metric.value for metric in client.get_metric_history(version.run_id, "val/top1")] == [0.5, 0.3]
+
+
+def test_a_second_version_of_a_training_has_its_metrics_too(
+    store: Store,
+    client: MlflowClient,
+    code: Path,
+    make_entry: Callable[..., Entry],
+    register: Callable[..., Registration],
+) -> None:
+    entry = make_entry("a", val=0.5, test=0.4)
+    register(store, entry)
+    file = code / "tiny" / "classifier.py"
+    file.write_text(file.read_text() + "\n# changed\n")
+    version = client.get_model_version(NAME, register(store, entry).versions["a"])
+    logged = client.get_logged_model(version.source.removeprefix("models:/"))
+    assert {metric.key: metric.value for metric in logged.metrics} == {"val/top1": 0.5, "test/top1": 0.4}
+
+
 def test_the_comparison_has_a_run_that_the_version_names(
     store: Store,
     client: MlflowClient,
@@ -179,16 +206,6 @@ def test_what_is_registered_does_not_depend_on_the_store(
     first, second = register(store, make_entry("a")), register(Store.of_repository(other), make_entry("a"))
     assert first.versions != second.versions
     assert (first.decision, first.metadata) == (second.decision, second.metadata)
-
-
-@pytest.mark.parametrize("model", ["latest", "v1", "V12", "Champion", "challenger", "my model", "a/b", "é", ""])
-def test_a_name_that_cannot_be_an_alias_is_one_clear_error(
-    store: Store, make_entry: Callable[..., Entry], register: Callable[..., Registration], model: str
-) -> None:
-    entry = make_entry("a")
-    package = replace(entry.package, about={**entry.package.about, "model": model})
-    with pytest.raises(UserError, match="alias"):
-        register(store, replace(entry, package=package))
 
 
 def test_a_server_that_is_down_is_one_clear_error(

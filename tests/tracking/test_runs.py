@@ -96,7 +96,7 @@ def test_a_server_that_hangs_does_not_hold_up_the_training(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
         started = time.monotonic()
         run = _train(Store.of_repository(tmp_path))
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 8  # MLflow itself would wait for 10 s, three times
     assert run.run_id is None
     assert len(capsys.readouterr().err.splitlines()) == 1
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ..settings import ClassifierSettings, Fraction, NonNegative, Positive
+from ..settings import ClassifierSettings, Fraction, NonNegative, Positive, ProperFraction
 
 
 class Settings(ClassifierSettings):
@@ -16,5 +16,5 @@ class Settings(ClassifierSettings):
     head_lr: Positive
     lr: Positive
     weight_decay: NonNegative
-    dropout: Annotated[float, Field(ge=0, lt=1, strict=False)]
+    dropout: ProperFraction
     label_smoothing: Fraction

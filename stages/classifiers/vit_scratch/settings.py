@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import model_validator
 
-from ..settings import ClassifierSettings, Count, Fraction, NonNegative, Positive
+from ..settings import ClassifierSettings, Count, Fraction, NonNegative, Positive, ProperFraction
 
 
 class Settings(ClassifierSettings):
@@ -13,7 +13,7 @@ class Settings(ClassifierSettings):
     depth: Count
     num_heads: Count
     mlp_ratio: Positive
-    dropout: Fraction
+    dropout: ProperFraction
     muon_lr: Positive
     adamw_lr: Positive
     weight_decay: NonNegative
