@@ -1,5 +1,6 @@
 """Fetching a file over HTTP or from a local path: resumed, retried, checked, and never half there."""
 
+import errno
 import hashlib
 import shutil
 import time
@@ -39,10 +40,17 @@ def fetch(url: str, sha256: str, folder: Path, scratch: Path, *, pause: Callable
         scratch.mkdir(parents=True, exist_ok=True)
         # The name carries the checksum: a part of another file is never taken for a part of this one.
         part = scratch / f"{name}.{sha256[:12]}.part"
-        if local is not None:
-            _copy(local, part)
-        else:
-            _download(url, part, pause)
+        try:
+            if local is not None:
+                _copy(local, part)
+            else:
+                _download(url, part, pause)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise UserError(
+                f"the disk is full, {url} does not fit into {scratch.resolve()}: make room and run again"
+            ) from error
         found = file_sha256(part)
         if found != sha256:
             size = part.stat().st_size
@@ -66,7 +74,10 @@ def file_sha256(file: Path) -> str:
 
 
 def _local_path(url: str) -> Path | None:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise UserError(f"data.url = {url!r} is no URL ({error}): correct it") from error
     if parts.scheme in ("http", "https"):
         return None
     if parts.scheme == "file":
@@ -81,8 +92,9 @@ def _copy(source: Path, part: Path) -> None:
         shutil.copyfile(source, part)
     except OSError as error:
         part.unlink(missing_ok=True)
-        if error.filename is None or Path(error.filename) != source:
-            raise  # the target's fault: a full disk, say
+        # A full disk is told of the source, too.
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or Path(error.filename or "") != source:
+            raise
         raise UserError(f"data.url = {str(source)!r} cannot be read ({error.strerror}): correct the path") from error
 
 
@@ -151,4 +163,4 @@ def _transfer(url: str, part: Path) -> None:
 def _require_space(part: Path, needed: int) -> None:
     free = shutil.disk_usage(part.parent).free
     if needed > free:
-        raise UserError(f"{part.parent} has {free:,} bytes free, the download needs {needed:,}: make room, run again")
+        raise OSError(errno.ENOSPC, f"{free:,} bytes free, {needed:,} needed")

@@ -1,5 +1,6 @@
 """Fetching the archive: a real server on loopback that misbehaves on demand."""
 
+import errno
 import hashlib
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -160,9 +161,30 @@ def test_the_pauses_between_attempts_grow(get):
 def test_a_full_disk_is_noticed_before_the_transfer(server, get, monkeypatch):
     usage = type(module.shutil.disk_usage("/"))
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage(1000, 990, 10))
-    with pytest.raises(UserError, match="10 bytes free, the download needs 1,048,576"):
+    with pytest.raises(UserError, match=f"the disk is full, {server.url} does not fit into .*make room"):
         get(server.url)
     assert files(get.raw) == []
+    assert files(get.scratch) == []
+
+
+def test_a_disk_that_fills_up_while_copying_is_told_with_the_path_and_leaves_nothing(get, tmp_path, monkeypatch):
+    source = tmp_path / "mine.tar"
+    source.write_bytes(CONTENT)
+
+    def copyfile(source, target):
+        target.write_bytes(CONTENT[:10])
+        raise OSError(errno.ENOSPC, "No space left on device", source)
+
+    monkeypatch.setattr(module.shutil, "copyfile", copyfile)
+    with pytest.raises(UserError, match=f"the disk is full, {source} does not fit into"):
+        get(str(source))
+    assert files(get.raw) == []
+    assert files(get.scratch) == []
+
+
+def test_an_address_that_is_no_url_is_refused(get):
+    with pytest.raises(UserError, match=r"data.url = 'http://\[x' is no URL"):
+        get("http://[x")
 
 
 @pytest.mark.parametrize("form", ["{path}", "file://{path}"])

@@ -4,6 +4,7 @@ import hashlib
 import json
 import sys
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +15,13 @@ from stages.datasets import cifar_binary
 from stages.datasets.prepared import Prepared
 from stages.errors import UserError
 
+SHIPPED = Path(__file__).parents[2] / "params.yaml"
+
 
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
     """An empty repository root whose params.yaml asks for a small demo set."""
-    shipped = yaml.safe_load(open("params.yaml", encoding="utf-8"))  # noqa: PTH123, SIM115
+    shipped = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
     shipped["data"] |= {"source": "demo", "demo": {"train_per_class": 4, "test_per_class": 2}, "val_fraction": 0.25}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["stage"])
@@ -27,7 +30,6 @@ def workspace(tmp_path, monkeypatch):
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(shipped | {"data": shipped["data"] | data}))
 
     write()
-    tmp_path.joinpath("write").mkdir()
     return write, tmp_path
 
 
