@@ -1,13 +1,11 @@
 """Stage `compare`: all models side by side, as text and pictures."""
 
-import json
 import shutil
-from typing import Any
 
 import matplotlib
 import pandas as pd
 
-from stages import params, paths
+from stages import outputs, params, paths
 from stages.datasets.prepared import Prepared
 from stages.errors import UserError, one_line_errors
 from stages.plots import style
@@ -21,15 +19,7 @@ matplotlib.use("Agg")
 
 def main() -> None:
     prepared = Prepared.open(paths.PREPARED)
-    candidates = [
-        Candidate(
-            name,
-            metrics=_read_json(paths.METRICS / f"{name}.json"),
-            profile=_read_json(paths.PROFILES / f"{name}.json"),
-            run=_read_json(paths.RUNS / name / "run.json"),
-        )
-        for name in params.read().models
-    ]
+    candidates = [_candidate(name) for name in params.read().models]
     histories = {candidate.name: _history(candidate.name) for candidate in candidates}
     paths.PLOTS.mkdir(parents=True, exist_ok=True)
     paths.CURVES.mkdir(parents=True, exist_ok=True)
@@ -55,17 +45,14 @@ def main() -> None:
         "Learning curves": "plots/learning_curves.png",
         "The pictures": "plots/contact_sheet.png",
     }
-    unfinished = paths.COMPARISON.with_suffix(".unfinished")
-    unfinished.write_text(render(candidates, prepared.description, pictures), encoding="utf-8")
-    unfinished.replace(paths.COMPARISON)
+    outputs.write_text(paths.COMPARISON, render(candidates, prepared.description, pictures))
     print(f"compared {', '.join(histories)}: {paths.COMPARISON}")
 
 
-def _read_json(file: Any) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {file} ({error}): run `dvc repro`") from error
+def _candidate(name: str) -> Candidate:
+    remedy = f"run `dvc repro`; a new model must also stand under `pipeline` in dvc.yaml, {name!r} for this one"
+    files = (paths.METRICS / f"{name}.json", paths.PROFILES / f"{name}.json", paths.RUNS / name / "run.json")
+    return Candidate(name, *(outputs.read_json(file, remedy) for file in files))
 
 
 def _history(name: str) -> pd.DataFrame:

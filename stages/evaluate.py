@@ -1,13 +1,12 @@
 """Stage `evaluate`: the measures of one model on validation and test, from its stored logits."""
 
 import argparse
-import json
 import zipfile
 from collections.abc import Mapping
 
 import numpy as np
 
-from stages import params, paths
+from stages import outputs, params, paths
 from stages.datasets.prepared import Prepared
 from stages.errors import UserError, one_line_errors
 from stages.metrics import accuracy
@@ -36,10 +35,7 @@ def main() -> None:
             )
         metrics[split] = accuracy.summary(logits, labels, prepared.superclass_of_class)
         print(f"{name}: {split} top-1 {metrics[split]['top1']:.2%}, top-5 {metrics[split]['top5']:.2%}")
-    paths.METRICS.mkdir(parents=True, exist_ok=True)
-    unfinished = paths.METRICS / f"{name}.unfinished"
-    unfinished.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    unfinished.replace(paths.METRICS / f"{name}.json")
+    outputs.write_json(paths.METRICS / f"{name}.json", metrics)
 
 
 if __name__ == "__main__":

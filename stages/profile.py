@@ -1,10 +1,9 @@
-"""Stage `profile`: what one trained model costs, measured on this machine."""
+"""Stage `profile`: what one trained model costs, measured on this machine's CPU."""
 
 import argparse
-import json
 
-from stages import classifiers, machine, params, paths
-from stages.errors import UserError, one_line_errors
+from stages import classifiers, machine, outputs, params, paths
+from stages.errors import one_line_errors
 from stages.metrics import cost
 
 
@@ -13,23 +12,18 @@ def main() -> None:
     parser.add_argument("model", help="a key of models in params.yaml")
     name = parser.parse_args().model
     settings = params.read()
-    classifiers.classifier_class(settings.model(name).classifier).configure(settings.compute)
-    try:
-        run = json.loads((paths.RUNS / name / "run.json").read_text(encoding="utf-8"))
-        training = {"training_seconds": run["seconds"], "training_peak_memory_mb": run["peak_memory_mb"]}
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"cannot read {paths.RUNS / name}/run.json ({error}): run `dvc repro train@{name}`") from error
+    # All on the CPU, or the figures of two frameworks would not compare.
+    compute = settings.compute.model_copy(update={"accelerator": "cpu"})
+    classifiers.classifier_class(settings.model(name).classifier).configure(compute)
+    run = outputs.read_json(paths.RUNS / name / "run.json", f"run `dvc repro train@{name}`")
     classifier = classifiers.load(paths.MODELS / name)
     profile = {
         **cost.measure(classifier, paths.MODELS / name),
-        **training,
-        "hardware": {**machine.describe(), "threads": settings.compute.threads or machine.describe()["cores"]},
+        "training_seconds": run["seconds"],
+        "training_peak_memory_mb": run["peak_memory_mb"],
+        "hardware": {**machine.describe(), "threads": compute.cpu_threads},
     }
-    paths.PROFILES.mkdir(parents=True, exist_ok=True)
-    paths.SCRATCH.mkdir(parents=True, exist_ok=True)
-    unfinished = paths.SCRATCH / f"profile-{name}.json"
-    unfinished.write_text(json.dumps(profile, indent=2) + "\n", encoding="utf-8")
-    unfinished.replace(paths.PROFILES / f"{name}.json")
+    outputs.write_json(paths.PROFILES / f"{name}.json", profile)
     print(
         f"{name}: {profile['num_parameters']:,} parameters, {profile['latency_p50_ms']:.1f} ms a picture, "
         f"{profile['throughput_images_per_second']:,.0f} pictures a second in batches"

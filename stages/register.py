@@ -1,10 +1,8 @@
 """Stage `register`: brings the MLflow store up to date and makes the best model champion."""
 
-import json
 from pathlib import Path
-from typing import Any
 
-from stages import classifiers, params, paths
+from stages import classifiers, outputs, params, paths
 from stages.datasets.prepared import Prepared
 from stages.errors import UserError, one_line_errors
 from stages.tracking.package import Package
@@ -43,7 +41,7 @@ def _pages(store: Store) -> str:
 
 
 def _entry(model: str, prepared: Prepared) -> Entry:
-    metrics = _read_json(paths.METRICS / f"{model}.json")
+    metrics = outputs.read_json(paths.METRICS / f"{model}.json", f"run `dvc repro evaluate@{model}`")
     if not isinstance(metrics.get("val", {}).get("top1"), float):
         raise UserError(f"{paths.METRICS / model}.json names no val top1: run `dvc repro evaluate@{model}`")
     about = {
@@ -77,13 +75,6 @@ def _comparison(models: list[str]) -> dict[str, Path]:
     return {paths.COMPARISON.name: paths.COMPARISON, **plots, **metrics}
 
 
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {file} ({error}): run `dvc repro`") from error
-
-
 def _write_report(registration: Registration) -> None:
     """What was decided, in words that do not depend on the store: the same models give the same file in any of them."""
     report = {
@@ -98,9 +89,7 @@ def _write_report(registration: Registration) -> None:
             for model, metadata in registration.metadata.items()
         },
     }
-    unfinished = paths.REGISTERED_MODEL.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    unfinished.replace(paths.REGISTERED_MODEL)
+    outputs.write_json(paths.REGISTERED_MODEL, report)
 
 
 if __name__ == "__main__":

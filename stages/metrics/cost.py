@@ -1,5 +1,6 @@
 """What a classifier costs: size, work, time. Times depend on the machine and its load; say which beside them."""
 
+import os
 import subprocess
 import sys
 import time
@@ -27,7 +28,7 @@ print(time.perf_counter() - start)
 
 
 def measure(classifier: Classifier, folder: Path) -> dict[str, Any]:
-    """Cost of a classifier that was saved in `folder`.
+    """Cost of a classifier that was saved in `folder` and computes on the CPU.
 
     num_parameters; multiply_adds of one picture; weights_bytes; cold_load_seconds (a fresh Python process until the
     first answer); latency_p50_ms and latency_p95_ms at batch 1; throughput_images_per_second at batch 64.
@@ -67,4 +68,5 @@ def _throughput(classifier: Classifier, images: np.ndarray) -> float:
 
 def _cold_load(folder: Path) -> float:
     command = [sys.executable, "-c", _COLD_LOAD, str(folder)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+    on_cpu = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}  # as all the rest is measured
+    return float(subprocess.run(command, env=on_cpu, check=True, capture_output=True, text=True).stdout.split()[-1])

@@ -28,6 +28,9 @@ atexit.register(note)
 """
 
 
+PATIENCE = 1200  # seconds
+
+
 class Clone:
     """A clone of the working tree with settings small enough to run it all in a minute or two."""
 
@@ -51,7 +54,13 @@ class Clone:
     def run(self, *command: str) -> str:
         """Run a command in the clone; its output, which is shown where it fails."""
         done = subprocess.run(
-            command, cwd=self.root, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command,
+            cwd=self.root,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=PATIENCE,
         )
         assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-5000:]}"
         return done.stdout

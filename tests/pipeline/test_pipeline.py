@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from .conftest import ROOT, Clone
 
 pytestmark = pytest.mark.slow
 
-MODELS = ("vit_scratch", "vit_transfer", "mobilenet_transfer")
+MODELS = tuple(yaml.safe_load((ROOT / "params.yaml").read_text())["models"])
 PER_MODEL = ("train", "predict", "evaluate", "profile")
 EVERYTHING = {"download", "prepare", "compare", "register"} | {
     f"{stage}@{model}" for stage in PER_MODEL for model in MODELS
@@ -67,6 +68,16 @@ print(json.dumps(softmax(logits.astype(np.float64), axis=1).tolist()))
 
 def test_a_second_run_has_nothing_to_do(clone: Clone):
     assert "Data and pipelines are up to date." in clone.run("dvc", "repro")
+
+
+def test_a_lost_tracking_store_is_made_again(clone: Clone):
+    for lost in (*clone.root.glob("mlflow.db*"), clone.root / "mlartifacts"):
+        shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
+    assert "up to date" in clone.run("dvc", "repro")
+    clone.run("dvc", "repro", "--force", "--single-item", "register")  # make register
+    answer = json.loads(clone.run(sys.executable, "-c", CLASSIFY).splitlines()[-1])
+    assert answer["model"] == json.loads((clone.root / "reports/registered_model.json").read_text())["champion"]
+    assert clone.run("git", "status", "--porcelain") == ""
 
 
 def code_that_ran(clone: Clone) -> dict[str, set[str]]:
@@ -126,7 +137,7 @@ def test_a_stage_tells_a_users_mistake_in_one_line(clone: Clone):
     )
     assert done.returncode == 1
     assert done.stderr.strip().splitlines() == [
-        "train: params.yaml has no model 'resnet': its models are vit_scratch, vit_transfer, mobilenet_transfer"
+        f"train: params.yaml has no model 'resnet': its models are {', '.join(MODELS)}"
     ]
 
 

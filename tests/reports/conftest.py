@@ -49,6 +49,7 @@ def candidate():
                     "precision": "float32",
                     "threads": 2,
                 },
+                "dataset": {"source": "/home/me/archives/cifar.tar.xz"},
                 "epochs": 1,
                 "peak_memory_mb": 2048.0,
                 "hardware": {"cpu": "Some CPU", "cores": 2},

@@ -1,6 +1,10 @@
 """The text of the comparison."""
 
+import pytest
+
 from stages.report import render, verdict
+from stages.tracking import gate
+from stages.tracking.gate import choose_champion
 
 
 def test_the_best_on_validation_is_to_be_shipped_even_where_another_is_better_on_test(candidate, dataset):
@@ -23,8 +27,37 @@ def test_what_a_lesser_model_is_better_at_is_said(candidate, dataset):
         "small is 20.0 points behind on test, but 2.0 times as fast on one picture and 4.0 times as small."
         in verdict([best, small], dataset)
     )
-    same = candidate("same", val=0.6, test=0.6, latency=20, size=40_000_000, seconds=1200)
-    assert "and neither faster, smaller nor quicker to train" in verdict([best, same], dataset)
+
+
+@pytest.mark.parametrize(
+    ("test", "latency", "said"),
+    [
+        (0.6, 10, "other is 20.0 points behind on test, but 2.0 times as fast on one picture."),
+        (0.9, 10, "other is 10.0 points ahead on test, 2.0 times as fast on one picture."),
+        (0.8, 10, "other is equal on test, 2.0 times as fast on one picture."),
+        (0.6, 18, "other is 20.0 points behind on test, and not clearly faster, smaller or quicker to train."),
+        (0.9, 20, "other is 10.0 points ahead on test, and not clearly faster, smaller or quicker to train."),
+    ],
+)
+def test_another_models_place_and_price_are_told(candidate, dataset, test, latency, said):
+    best, other = candidate("best", val=0.8, test=0.8, latency=20), candidate("other", test=test, latency=latency)
+    assert said in verdict([best, other], dataset)
+
+
+def test_of_equals_the_first_is_shipped_as_the_registry_does(candidate, dataset):
+    text = render([candidate("z", val=0.5), candidate("a", val=0.5)], dataset, {})
+    assert "**Ship z**" in text
+    assert choose_champion([gate.Candidate("z", 0.5), gate.Candidate("a", 0.5)]).champion == "z"
+
+
+def test_what_differs_between_the_models_is_told_of_each(candidate, dataset):
+    here, there = candidate("here"), candidate("there")
+    there.run["params"]["seed"] = 7
+    there.profile["hardware"]["cpu"] = "Another CPU"
+    text = render([here, there], dataset, {})
+    assert "here: seed 0; there: seed 7" in text
+    assert "here: Some CPU, 2 threads, 16.0 GiB, Linux x86_64; there: Another CPU, 2 threads" in text
+    assert "here: seed" not in render([here], dataset, {})
 
 
 def test_weights_are_named_by_hash_and_never_by_their_path(candidate, dataset):
@@ -32,6 +65,16 @@ def test_weights_are_named_by_hash_and_never_by_their_path(candidate, dataset):
     assert "/home/me" not in text
     assert "vit_tiny at 128 px, pretrained weights `w.h5` (sha256 `eeeeeeeeeeeeeeee`)" in text
     assert "pretrained weights from the hub" in text
+
+
+def test_the_archive_is_named_by_its_url_or_its_name(candidate, dataset):
+    def said(source):
+        one = candidate("a")
+        one.run["dataset"]["source"] = source
+        return render([one], dataset, {}).split("cifar100 from ")[1].split(",")[0]
+
+    assert said("/home/me/cifar.tar.xz") == said("file:///home/me/cifar.tar.xz") == "`cifar.tar.xz`"
+    assert said("https://me:secret@example.org/cifar.tar.gz") == "`https://example.org/cifar.tar.gz`"
 
 
 def test_random_weights_are_said_to_be_random(candidate, dataset):

@@ -1,0 +1,33 @@
+"""Text and JSON outputs of stages: written complete or not at all, read with one line where they are not there."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from stages import paths
+from stages.errors import UserError
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text file: in scratch first, where nobody takes half of it for the whole, then renamed."""
+    paths.SCRATCH.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = paths.SCRATCH / "-".join(file.parts)
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(file)
+
+
+def write_json(file: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file in the same way."""
+    write_text(file, json.dumps(content, indent=2) + "\n")
+
+
+def read_json(file: Path, remedy: str) -> dict[str, Any]:
+    """Read what another stage wrote; UserError with the `remedy` where it is missing or damaged."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {file} ({error}): {remedy}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} holds a {type(content).__name__} instead of named values: {remedy}")
+    return content
