@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # no other decoder ever sees an uploaded file
 EXTENSIONS = ("jpg", "jpeg", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff")
 MAX_MEGABYTES = 32
-MAX_PIXELS = 64_000_000  # telephones take up to 50 million; decoding these takes about 0.6 GB for a moment
+MAX_PIXELS = 64_000_000  # telephones take up to 50 million; decoding these takes up to 1.3 GB for a moment
 WORKING_SIDE = 1024  # pixels: larger pictures are reduced to a longer side of one to two times this
 
 Squaring = Literal["crop", "pad"]

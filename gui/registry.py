@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[1]
 SQLITE = "sqlite:///"
 CHAMPION = "champion"
-HOW_TO_MAKE_ONE = "`dvc repro` trains and registers one, `make demo` a small one on generated pictures within minutes"
+HOW_TO_MAKE_ONE = (
+    "`dvc repro` trains and registers one, `make demo` a small one on generated pictures within minutes, and "
+    "`make register` brings back one that was trained here"
+)
+REGISTER_AGAIN = "register it again with `make register` (a demo model: `make demo`)"
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -66,7 +71,7 @@ class Registry:
 
     def champions(self) -> list[Version]:
         """The champion of every registered model, the one promoted last first; RegistryError if there is none."""
-        database = Path(self.tracking_uri.removeprefix(SQLITE))
+        database = Path(unquote(self.tracking_uri.removeprefix(SQLITE).split("?")[0]))
         if self.tracking_uri.startswith(SQLITE) and not database.exists():  # MLflow would create it
             raise RegistryError(f"No model is registered yet, `{database}` does not exist: {HOW_TO_MAKE_ONE}.")
         try:
@@ -81,7 +86,7 @@ class Registry:
             raise RegistryError(f"No model is registered yet at `{self._shown_uri}`: {HOW_TO_MAKE_ONE}.")
         if not found:
             names = ", ".join(registered)
-            raise RegistryError(f"No version of {names} is champion yet: `dvc repro` registers one and compares it.")
+            raise RegistryError(f"No version of {names} is champion: `make register` chooses one again.")
         found.sort(key=lambda version: (_seconds(version.tags.get("promoted_at")), int(version.version)), reverse=True)
         return [Version(self.tracking_uri, v.name, int(v.version), v.creation_timestamp or 0) for v in found]
 
@@ -113,7 +118,7 @@ class Model:
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise RegistryError(
                 f"{_sentence(version)} lacks what this app needs ({_reason(error)}): "
-                "register it again with `dvc repro`, or choose another model with MODEL_NAME."
+                f"{REGISTER_AGAIN}, or choose another model with MODEL_NAME."
             ) from error
         self.classifier = str(metadata.get("model", ""))
         self.test_accuracy = _number(metadata, "metrics", "test", "top1")
@@ -131,7 +136,7 @@ class Model:
         """The `top_k` likeliest classes of a picture, (H, W, 3) uint8, the likeliest first."""
         probabilities = self._run(lambda: np.asarray(self._packaged.predict(picture[np.newaxis])))
         if probabilities.shape != (1, len(self.class_names)) or not np.isfinite(probabilities).all():
-            raise RegistryError(f"{_sentence(self.version)} gave no probabilities: register it again with `dvc repro`.")
+            raise RegistryError(f"{_sentence(self.version)} gave no probabilities: {REGISTER_AGAIN}.")
         best = np.argsort(-probabilities[0], kind="stable")[:top_k]
         return [Answer(self.class_names[i], self.superclass_of[i], float(probabilities[0, i])) for i in best]
 
@@ -143,7 +148,7 @@ class Model:
             logger.warning("%s failed", self.version, exc_info=True)
             raise RegistryError(
                 f"{_sentence(self.version)} failed on this picture ({_reason(error)}): "
-                "try another picture; if it fails on all, register it again with `dvc repro`."
+                f"try another picture; if it fails on all, {REGISTER_AGAIN}."
             ) from error
 
 
@@ -153,13 +158,16 @@ def connect() -> Registry:
     Like the pipeline, it takes a relative SQLite path from the repository root, wherever the app was started.
     """
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads it while it is imported, which is later
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # MLflow's own patience, 7 retries with growing pauses, would leave a person waiting for minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
     if uri.startswith(SQLITE):
-        uri = f"{SQLITE}{REPOSITORY / uri.removeprefix(SQLITE)}"
+        # SQLAlchemy takes what follows a question mark for options, and decodes percent signs.
+        root = Path(str(REPOSITORY).replace("%", "%25").replace("?", "%3F"))
+        uri = f"{SQLITE}{root / uri.removeprefix(SQLITE)}"
     os.environ["MLFLOW_TRACKING_URI"] = uri  # for what MLflow looks up by itself while it loads a model
     return Registry(uri)
 
@@ -194,7 +202,7 @@ def load(version: Version) -> Model:
         logger.warning("%s does not load", version, exc_info=True)
         raise RegistryError(
             f"{_sentence(version)} does not load ({_reason(error)}): "
-            "install requirements.txt here, or register the model again with `dvc repro`."
+            f"install requirements.txt here, or {REGISTER_AGAIN}."
         ) from error
     return Model(version, packaged)
 

@@ -46,24 +46,25 @@ def running_app(**environment: str) -> Iterator[str]:
         server = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, stdout=log, stderr=log)
         try:
             address = f"http://127.0.0.1:{port}"
-            _wait_until_healthy(address, server)
+            if not _becomes_healthy(address, server):
+                log.seek(0)
+                said = log.read().decode(errors="replace")[-2000:]
+                raise RuntimeError(f"the app did not start (exit status {server.poll()}):\n{said}")
             yield address
         finally:
             server.terminate()
             server.wait(timeout=20)
 
 
-def _wait_until_healthy(address: str, server: subprocess.Popen[bytes]) -> None:
+def _becomes_healthy(address: str, server: subprocess.Popen[bytes]) -> bool:
     deadline = time.monotonic() + PATIENCE / 1000
     while time.monotonic() < deadline and server.poll() is None:
         try:
             with urlopen(f"{address}/_stcore/health", timeout=5):
-                return
+                return True
         except (URLError, OSError):
             time.sleep(0.2)
-    raise RuntimeError(
-        f"the app did not start (exit status {server.poll()}): run `streamlit run gui/app.py` to see why"
-    )
+    return False
 
 
 @contextmanager

@@ -155,7 +155,7 @@ def test_a_model_whose_files_are_gone_is_one_sentence(register: Register, tmp_pa
     shutil.rmtree(tmp_path / "models")
     message = only_error(open_page())
     assert "Version 1 of cifar100-classifier does not load" in message
-    assert "dvc repro" in message
+    assert "make register" in message
 
 
 def test_a_model_whose_libraries_are_missing_is_one_sentence(register: Register, tmp_path: Path) -> None:
