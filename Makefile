@@ -16,7 +16,7 @@ DEMO := \
 	-S models.mobilenet_transfer.variant=small \
 	-S models.mobilenet_transfer.image_size=64
 
-.PHONY: help env dev demo repro app ui test lint format clean git browser
+.PHONY: help env dev demo repro register app ui test lint format clean git browser
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 10
@@ -24,20 +24,21 @@ help: ## this list
 env: $(READY) ## the environment, in .venv
 
 $(READY): requirements.txt constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V): make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+		|| { echo "Python 3.11, 3.12 or 3.13 is needed (TensorFlow knows no newer one), $(PYTHON) is $$($(PYTHON) -V): \
+	make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -r requirements.txt -c constraints.txt
 	@touch $@
 
-dev: $(VENV)/.ready-dev
+dev: $(VENV)/.ready-dev ## what working on the project takes, too
 
 $(VENV)/.ready-dev: $(READY) requirements-dev.txt
 	$(BIN)/pip install -r requirements-dev.txt -c constraints.txt
 	@touch $@
 
 git:
-	@git rev-parse --verify -q HEAD >/dev/null || { echo "DVC works in a git repository with a commit, and this copy is none. \
+	@git rev-parse --verify -q HEAD >/dev/null || { echo "DVC needs a git repository with a commit, and this folder is none. \
 	Clone the project with git; or, in an unpacked ZIP: git init && git add -A && git commit -m 'Start'"; exit 1; }
 
 demo: git $(READY) ## the whole pipeline on generated pictures, offline, in minutes
@@ -52,13 +53,16 @@ demo: git $(READY) ## the whole pipeline on generated pictures, offline, in minu
 repro: git $(READY) ## the real thing: download, train, compare, register what is out of date
 	dvc repro
 
+register: git $(READY) ## what was trained into the MLflow store in use, where that lost it or is another one
+	dvc repro --force --single-item register
+
 app: $(READY) ## the Streamlit app
 	streamlit run gui/app.py
 
 ui: $(READY) ## the MLflow pages
 	mlflow ui
 
-test: git dev browser ## all tests, the slow ones too
+test: git dev browser ## all tests, the slow ones too (installs Chromium on Debian if it may)
 	python -m pytest
 
 browser: # Chromium for the tests in a real browser

@@ -1,4 +1,4 @@
-"""Shared by all tests: few threads, no pickle, no telemetry."""
+"""Shared by all tests: few threads, no pickle, no telemetry, nothing of the user's own set-up."""
 
 import os
 
@@ -8,6 +8,13 @@ for variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_TH
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["DVC_NO_ANALYTICS"] = "1"
-os.environ.pop("MLFLOW_TRACKING_URI", None)
-os.environ.pop("DVC_ROOT", None)
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"  # where the tests' own servers listen
+# The user's signing keys and hooks are no part of a test; neither is the repository a git hook runs in.
+os.environ["GIT_CONFIG_GLOBAL"] = os.devnull
+os.environ["GIT_CONFIG_NOSYSTEM"] = "1"
+for variable in ("MLFLOW_TRACKING_URI", "MODEL_NAME", "DVC_ROOT", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+    os.environ.pop(variable, None)
+for role in ("AUTHOR", "COMMITTER"):
+    os.environ[f"GIT_{role}_NAME"], os.environ[f"GIT_{role}_EMAIL"] = "test", "test@localhost"
