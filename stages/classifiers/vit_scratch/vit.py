@@ -1,8 +1,8 @@
 """The Vision Transformer from the ground up (Dosovitskiy et al., 2021, https://arxiv.org/abs/2010.11929).
 
 B pictures, T tokens (one per patch and the CLS token), D numbers per token, h heads of d = D / h numbers each.
-Pre-norm blocks, GELU, LayerNorm with epsilon 1e-6 and initial weights as in the paper's own code (big_vision):
-under copied weights the logits equal those of timm's VisionTransformer, and a test holds us to it.
+Pre-norm blocks, GELU, LayerNorm with epsilon 1e-6: under copied weights the logits equal those of timm's
+VisionTransformer, and a test holds us to it.
 """
 
 import math
@@ -106,11 +106,15 @@ class VisionTransformer(nn.Module):
         self.initialize()
 
     def initialize(self) -> None:
-        """Initial weights of big_vision: Xavier for matrices, LeCun for patches, a head that starts undecided."""
-        for name, module in self.named_modules():
+        """Initial weights: small ones for matrices (as in DeiT), LeCun for patches, a head that starts undecided.
+
+        Muon moves a matrix by the same amount at every step, whatever its size: the wider Xavier weights of the paper's
+        code are not forgotten within a short training (one epoch of CIFAR-100: 24.7 % on validation against 27.2 %).
+        """
+        for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.normal_(module.bias, std=1e-6) if ".mlp" in name else nn.init.zeros_(module.bias)
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
         projection = self.patch_embedding.projection.weight
         nn.init.trunc_normal_(projection, std=math.sqrt(1 / projection.shape[1]))
         nn.init.normal_(self.cls_token, std=1e-6)
