@@ -188,7 +188,7 @@ def _method(ranked: Sequence[Candidate], dataset: Mapping[str, Any]) -> str:
         f"- Validation is a stratified share of {dataset['val_fraction']:.0%} of the training pictures (seed "
         f"{dataset['split_seed']})"
         + (f", every part limited to {dataset['limit_per_class']} a class" if dataset["limit_per_class"] else "")
-        + ". Settings were chosen on validation, never on test.",
+        + ". Nothing in the pipeline chooses by the test pictures.",
         f"- Latency and throughput were measured on the CPU, {_for_each(ranked, _profiled_on)}; other machines will "
         "differ, and so may the ranking.",
         f"- Versions: {_for_each(ranked, _versions)}.",
