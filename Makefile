@@ -10,11 +10,18 @@ export PATH := $(abspath $(BIN)):$(PATH)
 # The whole pipeline on generated pictures, offline: random initial weights, small networks, a few minutes.
 DEMO := \
 	-S data.source=demo \
+	-S budget.epochs=5 \
+	-S models.vit_scratch.patch_size=8 \
+	-S models.vit_scratch.embed_dim=96 \
+	-S models.vit_scratch.depth=3 \
 	-S models.vit_transfer.weights=random \
-	-S models.vit_transfer.image_size=32 \
+	-S models.vit_transfer.backbone=test_vit \
+	-S models.vit_transfer.image_size=64 \
+	-S models.vit_transfer.lr=0.001 \
 	-S models.mobilenet_transfer.weights=random \
 	-S models.mobilenet_transfer.variant=small \
-	-S models.mobilenet_transfer.image_size=64
+	-S models.mobilenet_transfer.image_size=32 \
+	-S models.mobilenet_transfer.lr=0.003
 
 .PHONY: help env dev demo repro register app ui test lint format clean git browser
 

@@ -1,8 +1,10 @@
 """The demo pictures: 100 classes, 20 shapes in 5 textures each, drawn at random; offline, in seconds.
 
-A superclass is a shape, a class a shape in a texture ("checked star"). Colours, background, position, size, tilt and
-noise are drawn anew for each picture and say nothing about its class; the texture's two colours and the background's
-two are independent. So the pixels have to be put into relation to one another: a linear model learns next to nothing.
+A superclass is a shape, a class a shape in a texture ("checked star"). Colours, background, position, size, tilt, light
+and noise are drawn anew for each picture and say nothing about its class; but the shape is light, its texture dark, and
+what lies behind it darker than the shape: enough for a short training to find its way, not enough for a linear model.
+With 100 pictures a class to learn from, a ridge classifier on the pixels names 13 % of 2,000 new pictures correctly, a
+scratch ViT of three blocks 36 % after six passes (tests/datasets/test_demo.py).
 """
 
 from collections.abc import Callable
@@ -102,14 +104,10 @@ def _texture(name: str, x: np.ndarray, y: np.ndarray, scale: np.ndarray, phase: 
 
 def _colours(rng: np.random.Generator, count: int) -> tuple[np.ndarray, ...]:
     """Four colours a picture, (count, 3, 1, 1) each in 0 to 1: shape, texture, and the two ends of the background."""
-    shape, background = rng.random((2, count, 3, 1, 1))
-    # At least some contrast between the shape and what it lies on: move it away where it is too near.
-    near = np.abs(shape - background).max(axis=1, keepdims=True) < 0.35
-    shape = np.where(near, np.mod(shape + 0.5, 1), shape)
-    # The texture's colour contrasts with the shape's.
-    shift = rng.uniform(0.35, 0.65, (count, 1, 1, 1)) * np.where(rng.random((count, 3, 1, 1)) < 0.7, 1, 0.2)
-    texture = np.mod(shape + shift, 1)
-    other = np.clip(background + rng.normal(0, 0.18, (count, 3, 1, 1)), 0, 1)
+    background = rng.uniform(0, 0.55, (count, 3, 1, 1))
+    other = np.clip(background + rng.normal(0, 0.15, (count, 3, 1, 1)), 0, 1)
+    shape = rng.uniform(0.65, 1, (count, 3, 1, 1))
+    texture = shape * rng.uniform(0.25, 0.5, (count, 1, 1, 1)) * rng.uniform(0.5, 1.2, (count, 3, 1, 1))
     return shape, texture, background, other
 
 
