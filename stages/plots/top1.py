@@ -25,7 +25,8 @@ def top1(models: Mapping[str, float], others: Mapping[str, float], *, title: str
         axis.bar_label(bars, labels=[f"{value:.1%}" for _, value in rows], padding=4)
         # Room for the number behind the longest bar, and no tick at the very edge.
         axis.set_xlim(0, 1.14 * max(value for _, value in rows))
-        axis.set_xticks([tick for tick in np.arange(0, 1.01, 0.2) if tick < axis.get_xlim()[1] * 0.97])
+        step = 0.2 if axis.get_xlim()[1] > 0.5 else 0.1
+        axis.set_xticks([tick for tick in np.arange(0, 1.01, step) if tick < axis.get_xlim()[1] * 0.97])
         axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axis.grid(axis="y", visible=False)
         axis.tick_params(axis="y", length=0)
