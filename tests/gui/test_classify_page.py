@@ -120,7 +120,7 @@ def test_with_an_empty_registry_it_says_how_to_make_a_model(tracking_uri: str) -
 
 def test_a_model_without_champion_is_named(register: Register) -> None:
     register(champion=False)
-    assert "No version of cifar100-classifier is champion yet" in only_error(open_page())
+    assert "No version of cifar100-classifier is champion: `make register`" in only_error(open_page())
 
 
 def test_a_server_that_is_down_is_one_sentence_and_trying_again_helps(
