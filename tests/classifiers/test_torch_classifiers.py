@@ -254,11 +254,14 @@ def test_ctrl_c_ends_a_training_as_ctrl_c_does_elsewhere(make, easy_examples):
     def interrupt(epoch, metrics):
         signal.raise_signal(signal.SIGINT)
 
-    handler = signal.getsignal(signal.SIGINT)
     train = easy_examples(32)
-    with pytest.raises(KeyboardInterrupt):
-        fit(make(), train, train, reporter=Reporter(lambda step, metrics: None, interrupt))
-    assert signal.getsignal(signal.SIGINT) is handler
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells make background jobs ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fit(make(), train, train, reporter=Reporter(lambda step, metrics: None, interrupt))
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_unknown_classifier_is_refused_with_the_known_ones():

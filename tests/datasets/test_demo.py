@@ -49,7 +49,7 @@ def test_hue_says_nothing_about_the_class():
 
 def test_no_mirror_image_of_a_shape_is_another_shape():
     row, column = np.mgrid[-1:1:41j, -1:1:41j]
-    masks = {name: shape(column, row) > 0 for name, shape in demo.SHAPES.items()}
+    masks = {name: shape(column, row) > 1e-6 for name, shape in demo.SHAPES.items()}
     for name, mask in masks.items():
         assert 0.1 < mask.mean() < 0.9, name
         for other, other_mask in masks.items():
