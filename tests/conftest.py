@@ -11,10 +11,12 @@ os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["DVC_NO_ANALYTICS"] = "1"
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"  # where the tests' own servers listen
+for variable in ("MLFLOW_TRACKING_URI", "MODEL_NAME", "DVC_ROOT"):
+    os.environ.pop(variable, None)
 # The user's signing keys and hooks are no part of a test; neither is the repository a git hook runs in.
+for variable in [name for name in os.environ if name.startswith("GIT_")]:
+    del os.environ[variable]
 os.environ["GIT_CONFIG_GLOBAL"] = os.devnull
 os.environ["GIT_CONFIG_NOSYSTEM"] = "1"
-for variable in ("MLFLOW_TRACKING_URI", "MODEL_NAME", "DVC_ROOT", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
-    os.environ.pop(variable, None)
 for role in ("AUTHOR", "COMMITTER"):
     os.environ[f"GIT_{role}_NAME"], os.environ[f"GIT_{role}_EMAIL"] = "test", "test@localhost"

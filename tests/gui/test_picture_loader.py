@@ -149,11 +149,11 @@ REFUSED = {
 def test_what_is_no_whole_picture_within_bounds_is_refused_in_one_line(case: str) -> None:
     content, expected = REFUSED[case]
     tracemalloc.start()
-    started = time.monotonic()
+    started = time.process_time()  # a busy machine is not the loader's fault
     with pytest.raises(PictureError, match=expected) as refusal:
         pictures.load(content)
     assert "\n" not in str(refusal.value)
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 2
     assert tracemalloc.get_traced_memory()[1] < 50e6
     tracemalloc.stop()
 
@@ -172,7 +172,7 @@ def test_mutated_files_give_a_picture_or_a_refusal() -> None:
             content[rng.randrange(min(len(content), rng.choice((60, 10**6))))] = rng.randrange(256)
         if rng.random() < 0.3:
             del content[rng.randrange(len(content)) :]
-        started = time.monotonic()
+        started = time.process_time()
         try:
             picture = pictures.load(bytes(content))
             assert picture.dtype == np.uint8
@@ -183,5 +183,5 @@ def test_mutated_files_give_a_picture_or_a_refusal() -> None:
         except PictureError as refusal:
             assert "\n" not in str(refusal)
             outcomes["refusal"] += 1
-        assert time.monotonic() - started < 10
+        assert time.process_time() - started < 2
     assert min(outcomes.values()) > 40

@@ -37,7 +37,8 @@ class Clone:
     def __init__(self, root: Path, records: Path) -> None:
         self.root = root
         self.records = records
-        foreign = ("GIT_", "DVC_", "MLFLOW_")
+        # As its user has it: without what tests/conftest.py sets for tests within this process.
+        foreign = ("DVC_", "MLFLOW_")
         kept = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
         self.environment = kept | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}",
@@ -45,10 +46,6 @@ class Clone:
             "RECORDED_ROOT": str(root),
             "RECORDS": str(records),
             "DVC_NO_ANALYTICS": "1",
-            "GIT_AUTHOR_NAME": "test",
-            "GIT_AUTHOR_EMAIL": "test@localhost",
-            "GIT_COMMITTER_NAME": "test",
-            "GIT_COMMITTER_EMAIL": "test@localhost",
         }
 
     def run(self, *command: str) -> str:
@@ -64,6 +61,14 @@ class Clone:
         )
         assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-5000:]}"
         return done.stdout
+
+    def refusal(self, *command: str) -> str:
+        """Run a command that is to end with status 1; what it says on stderr."""
+        done = subprocess.run(
+            command, cwd=self.root, env=self.environment, text=True, capture_output=True, timeout=PATIENCE
+        )
+        assert done.returncode == 1, f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-5000:]}"
+        return done.stderr
 
     def repro(self) -> list[str]:
         """`dvc repro`; the names of the stages that ran."""

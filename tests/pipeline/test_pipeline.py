@@ -128,15 +128,8 @@ def test_a_measure_concerns_no_inference(clone: Clone):
 
 
 def test_a_stage_tells_a_users_mistake_in_one_line(clone: Clone):
-    done = subprocess.run(
-        [sys.executable, "-m", "stages.train", "resnet"],
-        cwd=clone.root,
-        env=clone.environment,
-        text=True,
-        capture_output=True,
-    )
-    assert done.returncode == 1
-    assert done.stderr.strip().splitlines() == [
+    stderr = clone.refusal(sys.executable, "-m", "stages.train", "resnet")
+    assert stderr.strip().splitlines() == [
         f"train: params.yaml has no model 'resnet': its models are {', '.join(MODELS)}"
     ]
 
@@ -145,18 +138,11 @@ def test_a_mistake_in_params_stops_every_stage_at_once(clone: Clone):
     before = (clone.root / "params.yaml").read_text()
     clone.set_params({"models.mobilenet_transfer.variant": "huge"})
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "stages.train", "vit_scratch"],
-            cwd=clone.root,
-            env=clone.environment,
-            text=True,
-            capture_output=True,
-        )
+        stderr = clone.refusal(sys.executable, "-m", "stages.train", "vit_scratch")
     finally:
         (clone.root / "params.yaml").write_text(before)
-    assert done.returncode == 1
-    assert "params.yaml: models.mobilenet_transfer.variant = 'huge'" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert "params.yaml: models.mobilenet_transfer.variant = 'huge'" in stderr
+    assert "Traceback" not in stderr
 
 
 def test_a_copy_without_git_is_told_what_to_do(tmp_path: Path):

@@ -169,5 +169,4 @@ def pictures(count: int, side: int = SIDE) -> np.ndarray:
 
 
 def git(folder: Path, *arguments: str) -> None:
-    identity = ("-c", "user.name=T", "-c", "user.email=t@example.org")
-    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+    subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True)
