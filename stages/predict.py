@@ -14,9 +14,8 @@ def main() -> None:
     parser.add_argument("model", help="a key of models in params.yaml")
     name = parser.parse_args().model
     settings = params.read()
-    # On the CPU in float32, as the registered model will answer, whatever the model was trained on.
-    compute = settings.compute.model_copy(update={"accelerator": "cpu"})
-    classifiers.classifier_class(settings.model(name).classifier).configure(compute)
+    # As the registered model will answer, whatever the model was trained on.
+    classifiers.classifier_class(settings.model(name).classifier).configure(settings.compute.on_cpu)
     classifier = classifiers.load(paths.MODELS / name)
     prepared = Prepared.open(paths.PREPARED)
 

@@ -13,7 +13,7 @@ def main() -> None:
     name = parser.parse_args().model
     settings = params.read()
     # All on the CPU, or the figures of two frameworks would not compare.
-    compute = settings.compute.model_copy(update={"accelerator": "cpu"})
+    compute = settings.compute.on_cpu
     classifiers.classifier_class(settings.model(name).classifier).configure(compute)
     run = outputs.read_json(paths.RUNS / name / "run.json", f"run `dvc repro train@{name}`")
     classifier = classifiers.load(paths.MODELS / name)

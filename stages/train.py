@@ -4,12 +4,11 @@ import argparse
 import csv
 import json
 import shutil
-import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from stages import classifiers, machine, params, paths
+from stages.classifiers.settings import process_rank
 from stages.datasets.prepared import Prepared
 from stages.errors import one_line_errors
 from stages.tracking import lineage
@@ -27,21 +26,37 @@ def main() -> None:
     parser.add_argument("model", help="a key of models in params.yaml")
     name = parser.parse_args().model
     settings = params.read()
-    model, epochs = settings.model(name), settings.epochs(name)
+    model, epochs, compute = settings.model(name), settings.epochs(name), settings.compute
     prepared = Prepared.open(paths.PREPARED)
-    # Weights that cannot be had are found here, before any picture is read.
+    # Weights and devices that cannot be had are found here, before any picture is read.
     classifier_class = classifiers.classifier_class(model.classifier)
-    classifier_class.configure(settings.compute)
+    classifier_class.configure(compute)
     classifier = classifier_class(
         model, num_classes=len(prepared.class_names), image_size=prepared.image_size, seed=settings.seed
     )
+    classifier.resolve(compute)
 
     # Imported only now: the contract brings numpy, the error above should not wait for it.
+    from stages.classifiers.checkpoints import Checkpoints
     from stages.classifiers.classifier import Examples, Reporter
 
     train, val = Examples(*prepared.split("train")), Examples(*prepared.split("val"))
-    scratch_model, scratch_run = _empty(paths.SCRATCH / f"model-{name}"), _empty(paths.SCRATCH / f"run-{name}")
     used = {"seed": settings.seed, "epochs": epochs, **model.model_dump(exclude={"epochs"})}
+    libraries = {library: version(library) for library in LIBRARIES}
+    configuration = {
+        "parameters": used,
+        "compute": compute.model_dump(exclude={"checkpoint_minutes"}),
+        "resolved": classifier.resolved,
+        "data": prepared.data_sha256,
+        "code": classifiers.code_sha256(classifier_class),
+        "libraries": libraries,
+    }
+    checkpoints = Checkpoints(paths.SCRATCH / f"checkpoints-{name}", configuration, compute.checkpoint_minutes)
+    if process_rank() > 0:
+        # One of several processes that train one model: the first one keeps the books.
+        classifier.fit(train, val, epochs=epochs, compute=compute, reporter=Reporter.silent(), checkpoints=checkpoints)
+        return
+    notes = checkpoints.notes  # of the same training, if it was broken off
     run = TrainingRun.start(
         Store.of_repository(paths.repository_root()),
         prepared.source,
@@ -50,25 +65,39 @@ def main() -> None:
         tags={
             **lineage.git_tags(ignoring=RECORDED_ELSEWHERE),
             **lineage.dvc_tags(),
+            **{f"resolved_{key}": str(value) for key, value in classifier.resolved.items()},
             "params_sha256": lineage.content_sha256(used),
             "data_sha256": prepared.data_sha256,
         },
         dataset=DatasetUsed(
             prepared.source, prepared.data_sha256, prepared.description["counts"], settings.data.origin
         ),
+        training_id=notes.get("training_id"),
+        started=notes.get("started"),
+        history=notes.get("history", ()),
     )
-    started = time.monotonic()
+    notes.setdefault("training_id", run.description.training_id)
+    notes.setdefault("started", run.description.started)
+    history = notes.setdefault("history", [])
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
-        _append(scratch_run / "history.csv", {"epoch": epoch, "seconds": time.monotonic() - started, **metrics})
+        history.append({"epoch": epoch, "seconds": checkpoints.seconds, **metrics})
         run.log_epoch(epoch, metrics)
 
+    scratch_model, scratch_run = _empty(paths.SCRATCH / f"model-{name}"), _empty(paths.SCRATCH / f"run-{name}")
     with run:
-        classifier.fit(train, val, epochs=epochs, compute=settings.compute, reporter=Reporter(run.log_step, on_epoch))
-        seconds = time.monotonic() - started
+        classifier.fit(
+            train,
+            val,
+            epochs=epochs,
+            compute=compute,
+            reporter=Reporter(run.log_step, on_epoch),
+            checkpoints=checkpoints,
+        )
+        seconds = checkpoints.seconds
         classifier.save(scratch_model)
         saved = json.loads((scratch_model / classifiers.DESCRIPTION).read_text(encoding="utf-8"))
-        run.finish(tags={WEIGHTS_SHA256: saved["weights_sha256"], **_as_tags(classifier.resolved)})
+        run.finish(tags={WEIGHTS_SHA256: saved["weights_sha256"]})
     facts = {
         **run.record(),
         "seconds": round(seconds, 1),
@@ -78,17 +107,15 @@ def main() -> None:
         "data_sha256": prepared.data_sha256,
         "peak_memory_mb": machine.peak_memory_mb(),
         "hardware": machine.describe(),
-        "versions": {library: version(library) for library in LIBRARIES},
+        "versions": libraries,
     }
     (scratch_run / "run.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    _write_history(scratch_run / "history.csv", history)
     for scratch, final in ((scratch_model, paths.MODELS / name), (scratch_run, paths.RUNS / name)):
         shutil.rmtree(final, ignore_errors=True)
         final.parent.mkdir(parents=True, exist_ok=True)
         scratch.rename(final)
-
-
-def _as_tags(resolved: dict[str, Any]) -> dict[str, str]:
-    return {f"resolved_{key}": str(value) for key, value in resolved.items()}
+    checkpoints.clear()
 
 
 def _empty(folder: Path) -> Path:
@@ -97,13 +124,12 @@ def _empty(folder: Path) -> Path:
     return folder
 
 
-def _append(file: Path, row: dict[str, float]) -> None:
-    new = not file.exists()
-    with file.open("a", newline="", encoding="utf-8") as stream:
+def _write_history(file: Path, rows: list[dict[str, float]]) -> None:
+    with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, HISTORY, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow({key: row[key] if key == "epoch" else f"{row[key]:.6g}" for key in HISTORY})
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({key: row[key] if key == "epoch" else f"{row[key]:.6g}" for key in HISTORY})
 
 
 if __name__ == "__main__":

@@ -6,8 +6,10 @@ neither torch nor TensorFlow. The package uses relative imports only, because a 
 it that is imported under another name.
 """
 
+import hashlib
 import json
 import pkgutil
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +45,19 @@ def classifier_class(name: str) -> "type[Classifier]":
     """The class of a classifier; imports its framework."""
     settings_class(name)
     return getattr(import_module(f".{name}.classifier", __name__), name.title().replace("_", ""))
+
+
+def code_sha256(classifier: "type[Classifier]") -> str:
+    """Hash of the code behind a classifier: its own folder, those of the classes it derives from, what all share."""
+    folders = {
+        Path(sys.modules[parent.__module__].__file__ or "").parent
+        for parent in classifier.__mro__
+        if parent.__module__.startswith(__name__)
+    }
+    digest = hashlib.sha256()
+    for file in sorted(file for folder in folders | {Path(__file__).parent} for file in folder.glob("*.py")):
+        digest.update(f"{file.parent.name}/{file.name}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def load(folder: str | Path) -> "Classifier":

@@ -7,10 +7,24 @@ one by one.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from .classifier import Examples
+
+
+class Batch(NamedTuple):
+    """What an optimizer step learns from, B pictures.
+
+    images: (B, H, W, 3) uint8.
+    labels, others: (B,) int64. Where pictures are mixed, `share` of each belongs to the first, the rest to the second.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    others: np.ndarray
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -32,20 +46,27 @@ class Batches:
     def __len__(self) -> int:
         return -(-len(self.examples.labels) // self.batch_size)
 
-    def batch(self, epoch: int, index: int, order: np.ndarray | None = None) -> Examples:
-        """Batch `index` of `epoch`, both from 0: images (B, H, W, 3) uint8 and labels (B,) int64."""
+    def examples_between(self, step: int, end: int) -> int:
+        """How many examples the optimizer steps from `step` up to `end` (from 0, all in one epoch) see."""
+        first = step // len(self) * len(self)
+        seen = [min((s - first) * self.batch_size, len(self.examples.labels)) for s in (step, end)]
+        return seen[1] - seen[0]
+
+    def batch(self, epoch: int, index: int, order: np.ndarray | None = None) -> Batch:
+        """Batch `index` of `epoch`, both from 0."""
         order = self.order(epoch) if order is None else order
         rows = order[index * self.batch_size : (index + 1) * self.batch_size]
         rng = np.random.default_rng((self.seed, epoch, 1 + index))
         images = augment(self.examples.images[rows], rng, self.crop_padding, self.flip)
-        return Examples(images, np.asarray(self.examples.labels[rows]))
+        labels = np.asarray(self.examples.labels[rows])
+        return Batch(images, labels, labels)
 
     def order(self, epoch: int) -> np.ndarray:
         """The order in which an epoch visits the examples: a permutation (N,) int64."""
         # Word 0 belongs to the order, 1 and up to the batches.
         return np.random.default_rng((self.seed, epoch, 0)).permutation(len(self.examples.labels))
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Examples]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, from batch `start` on."""
         order = self.order(epoch)
         return (self.batch(epoch, index, order) for index in range(start, len(self)))

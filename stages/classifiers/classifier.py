@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from . import DESCRIPTION, settings_class
 from .errors import ClassifierError
 from .pictures import shrink
 from .settings import ClassifierSettings, Compute
+
+if TYPE_CHECKING:
+    from .checkpoints import Checkpoints
 
 
 class Examples(NamedTuple):
@@ -34,6 +37,12 @@ class Reporter:
 
     on_step: Callable[[int, dict[str, float]], None]
     on_epoch: Callable[[int, dict[str, float]], None]
+    is_silent: bool = False  # show no progress bar either
+
+    @classmethod
+    def silent(cls) -> Self:
+        """One that tells nobody."""
+        return cls(lambda step, metrics: None, lambda epoch, metrics: None, is_silent=True)
 
 
 class Classifier(ABC):
@@ -53,15 +62,35 @@ class Classifier(ABC):
         self.num_classes = num_classes
         self.image_size = image_size
         self.seed = seed
-        self.resolved: dict[str, Any] = {}  # what fit chose by looking at the machine: precision, device, threads
+        self.resolved: dict[str, Any] = {}  # what was chosen by looking: weights; by `resolve`, the machine
 
     @classmethod  # noqa: B027 - a framework may have nothing to settle
     def configure(cls, compute: Compute) -> None:
         """Settle what a framework fixes once it has started (threads, devices): before the first one is constructed."""
 
     @abstractmethod
-    def fit(self, train: Examples, val: Examples, *, epochs: int, compute: Compute, reporter: Reporter) -> None:
-        """Train on `train` for `epochs` passes and measure on `val` after each; shows a progress bar."""
+    def resolve(self, compute: Compute) -> None:
+        """Look at the machine and note in `resolved` what training will use: device, precision, threads.
+
+        ClassifierError where `compute` asks for what is not there.
+        """
+
+    @abstractmethod
+    def fit(
+        self,
+        train: Examples,
+        val: Examples,
+        *,
+        epochs: int,
+        compute: Compute,
+        reporter: Reporter,
+        checkpoints: "Checkpoints | None" = None,
+    ) -> None:
+        """Train on `train` for `epochs` passes and measure on `val` after each; shows a progress bar.
+
+        checkpoints: where to go on from, if there is one, and where to leave others.
+        ClassifierError where the loss runs away or memory does not suffice.
+        """
 
     @abstractmethod
     def logits_of_trained_size(self, images: np.ndarray) -> np.ndarray:

@@ -32,8 +32,13 @@ class Compute(Section):
     """Where and how to compute; not what: results differ between settings only by rounding."""
 
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    devices: Count | Literal["auto"] = 1
+    num_nodes: Count = 1
+    strategy: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: Count | None = None
+    deterministic: bool = True
+    checkpoint_minutes: Positive = 5.0
 
     @property
     def cpu_threads(self) -> int:
@@ -41,6 +46,19 @@ class Compute(Section):
         if self.threads is not None:
             return self.threads
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    @property
+    def on_cpu(self) -> "Compute":
+        """The same, but on the processor: where figures of two frameworks are to compare, and where models serve."""
+        return self.model_copy(update={"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto"})
+
+
+def process_rank() -> int:
+    """Which of a training's processes this is, from 0: as torchrun, SLURM or Lightning's own launcher say."""
+    for variable in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        if os.environ.get(variable, "").isdecimal():
+            return int(os.environ[variable])
+    return 0
 
 
 class ClassifierSettings(Section):

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Run, ViewType
+from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from stages.errors import UserError
 
-from .runs import TRAINING_ID, WEIGHTS_SHA256, DatasetUsed, RunDescription, from_iso, log_metrics
+from .runs import TRAINING_ID, WEIGHTS_SHA256, DatasetUsed, RunDescription, epoch_metrics, from_iso, log_metrics
 from .store import Store
 
 RECORD = "run.json"
@@ -54,15 +54,6 @@ class Training:
             return cls(description, record["run_id"], from_iso(record["ended"]), weights_sha256, history)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{folder} holds no record of a training ({error!r}): train the model again") from error
-
-    def metrics(self) -> list[Metric]:
-        """The curves, at the times when they were measured."""
-        return [
-            Metric(name, value, self.description.started + round(row["seconds"] * 1000), int(row["epoch"]))
-            for row in self.history
-            for name, value in row.items()
-            if name not in ("epoch", "seconds")
-        ]
 
 
 def ensure_run(client: MlflowClient, store: Store, experiment: str, training: Training) -> str:
@@ -106,7 +97,7 @@ def _runs_of(client: MlflowClient, experiment_id: str, training: Training) -> li
 
 def _replay(client: MlflowClient, experiment_id: str, training: Training) -> str:
     run_id = training.description.create(client, experiment_id)
-    log_metrics(client, run_id, training.metrics())
+    log_metrics(client, run_id, epoch_metrics(training.history, training.description.started))
     client.set_tag(run_id, REPLAYED, "true")
     client.set_terminated(run_id, "FINISHED", end_time=training.ended)
     return run_id

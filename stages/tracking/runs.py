@@ -71,6 +71,14 @@ class RunDescription:
     dataset: DatasetUsed | None = None
     training_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
+    def open(self, client: MlflowClient, experiment_id: str) -> str:
+        """The run of this very training, where one was begun already, set to running again; else a new one."""
+        begun = client.search_runs([experiment_id], f"tags.{TRAINING_ID} = '{self.training_id}'")
+        if not begun:
+            return self.create(client, experiment_id)
+        client.update_run(begun[0].info.run_id, "RUNNING")
+        return begun[0].info.run_id
+
     def create(self, client: MlflowClient, experiment_id: str) -> str:
         """Create the run in a store, open; returns its id."""
         tags = {**self.tags, TRAINING_ID: self.training_id}
@@ -81,6 +89,20 @@ class RunDescription:
         if self.dataset:
             client.log_inputs(run.info.run_id, [self.dataset.as_input()])
         return run.info.run_id
+
+
+def epoch_metrics(history: Sequence[Mapping[str, float]], started: int) -> list[Metric]:
+    """The curves, at the times when they were measured.
+
+    history: one row per epoch: `epoch` from 1, `seconds` since the start, and the metrics.
+    started: milliseconds since 1970, UTC.
+    """
+    return [
+        Metric(name, value, started + round(row["seconds"] * 1000), int(row["epoch"]))
+        for row in history
+        for name, value in row.items()
+        if name not in ("epoch", "seconds")
+    ]
 
 
 def log_metrics(client: MlflowClient, run_id: str, metrics: Sequence[Metric]) -> None:
@@ -115,10 +137,13 @@ class TrainingRun:
         run.record()  # for run.json
     """
 
-    def __init__(self, store: Store, experiment: str, description: RunDescription) -> None:
+    def __init__(
+        self, store: Store, experiment: str, description: RunDescription, history: Sequence[Mapping[str, float]] = ()
+    ) -> None:
         self.store = store
         self.experiment = experiment
         self.description = description
+        self.history = [dict(row) for row in history]
         self.ended: int | None = None
         self._final_tags: dict[str, str] = {}
         self._status: Status = "FINISHED"
@@ -137,9 +162,24 @@ class TrainingRun:
         params: Mapping[str, Any],
         tags: Mapping[str, str],
         dataset: DatasetUsed | None = None,
+        training_id: str | None = None,
+        started: int | None = None,
+        history: Sequence[Mapping[str, float]] = (),
     ) -> Self:
-        """Begin a run called `name`; params are flat, with values of any type."""
-        run = cls(store, experiment, RunDescription(name, _now(), dict(params), dict(tags), dataset))
+        """Begin a run called `name`; params are flat, with values of any type.
+
+        training_id, started, history: of a training that was broken off and goes on: its run goes on too. The rows of
+        history (see epoch_metrics) that the run lacks are logged again.
+        """
+        description = RunDescription(
+            name,
+            now() if started is None else started,
+            dict(params),
+            dict(tags),
+            dataset,
+            training_id or uuid.uuid4().hex,
+        )
+        run = cls(store, experiment, description, history)
         run._thread.start()
         return run
 
@@ -160,7 +200,7 @@ class TrainingRun:
         """End the run, once; tags: what is known only now, `weights_sha256` among it. Waits a few seconds at most."""
         if self.ended is not None:
             return
-        self.ended = _now()
+        self.ended = now()
         self._status = status
         self._final_tags = dict(tags or {})
         self._waiting.put(None)
@@ -179,7 +219,7 @@ class TrainingRun:
             "tracking_uri": self.store.shown_uri,
             "experiment": self.experiment,
             "started": to_iso(described.started),
-            "ended": to_iso(self.ended if self.ended is not None else _now()),
+            "ended": to_iso(self.ended if self.ended is not None else now()),
             "params": dict(described.params),
             "tags": {**described.tags, **self._final_tags},
             "dataset": asdict(described.dataset) if described.dataset else None,
@@ -199,14 +239,18 @@ class TrainingRun:
     def _log(self, step: int, metrics: Mapping[str, float]) -> None:
         if self._failed or self.ended is not None:
             return
-        now = _now()
-        self._waiting.put([Metric(name, float(value), now, step) for name, value in metrics.items()])
+        moment = now()
+        self._waiting.put([Metric(name, float(value), moment, step) for name, value in metrics.items()])
 
     def _follow(self) -> None:
         try:
             with quick_answers():
                 client = self.store.client()
-                self._run_id = self.description.create(client, self.store.experiment(client, self.experiment))
+                self._run_id = self.description.open(client, self.store.experiment(client, self.experiment))
+                if self.history:
+                    known = {metric.step for metric in client.get_metric_history(self._run_id, "val_top1")}
+                    missing = [row for row in self.history if row["epoch"] not in known]
+                    log_metrics(client, self._run_id, epoch_metrics(missing, self.description.started))
                 while (metrics := self._waiting.get()) is not None:
                     log_metrics(client, self._run_id, metrics)
                 if self._final_tags:
@@ -223,5 +267,6 @@ class TrainingRun:
             print(f"tracking failed, training goes on without it ({reason})", file=sys.stderr, flush=True)
 
 
-def _now() -> int:
+def now() -> int:
+    """Milliseconds since 1970, UTC."""
     return time.time_ns() // 1_000_000

@@ -65,17 +65,18 @@ def fit(classifier, train, val, epochs=1, compute=CPU, reporter=None):
 
 
 @pytest.mark.parametrize(
-    ("start", "steps", "expected"),
+    ("start", "end", "expected"),
     [
         (0, 0, []),
         (0, 3, [(0, 0, 3)]),
-        (3, 7, [(0, 3, 5), (1, 0, 5)]),
-        (5, 5, [(1, 0, 5)]),
-        (2, 9, [(0, 2, 5), (1, 0, 5), (2, 0, 1)]),
+        (3, 10, [(0, 3, 5), (1, 0, 5)]),
+        (5, 10, [(1, 0, 5)]),
+        (2, 11, [(0, 2, 5), (1, 0, 5), (2, 0, 1)]),
+        (7, 7, []),
     ],
 )
-def test_segments_end_where_epochs_end(start, steps, expected):
-    assert list(segments(start, steps, epoch_length=5)) == expected
+def test_segments_end_where_epochs_end(start, end, expected):
+    assert list(segments(start, end, epoch_length=5)) == expected
 
 
 def test_training_data_are_the_batches_of_the_epoch_in_their_order(easy_examples):

@@ -5,6 +5,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -14,6 +15,9 @@ from ..classifier import Classifier, Examples, Reporter
 from ..settings import ClassifierSettings, Compute
 from . import session
 from .weights import read_weights
+
+if TYPE_CHECKING:
+    from ..checkpoints import Checkpoints
 
 WEIGHTS = "weights.weights.h5"
 INFERENCE_BATCH = 256  # pictures at a time: bounds the memory of large calls
@@ -65,10 +69,28 @@ class KerasClassifier(Classifier):
     def phases(self, steps: int) -> list[Phase]:
         """How training spends its `steps` optimizer steps, all of them."""
 
-    def fit(self, train: Examples, val: Examples, *, epochs: int, compute: Compute, reporter: Reporter) -> None:
+    def resolve(self, compute: Compute) -> None:
+        session.configure(compute)
+        self.resolved |= {
+            "device": session.device_name(),
+            "precision": session.resolve_precision(compute),
+            "threads": session.num_threads(),
+        }
+
+    def fit(
+        self,
+        train: Examples,
+        val: Examples,
+        *,
+        epochs: int,
+        compute: Compute,
+        reporter: Reporter,
+        checkpoints: "Checkpoints | None" = None,
+    ) -> None:
         from .training import fit
 
-        fit(self, train, val, epochs=epochs, compute=compute, reporter=reporter)
+        self.resolve(compute)
+        fit(self, train, val, epochs=epochs, compute=compute, reporter=reporter, checkpoints=checkpoints)
 
     def logits_of_trained_size(self, images: np.ndarray) -> np.ndarray:
         logits = np.empty((len(images), self.num_classes), np.float32)

@@ -66,7 +66,7 @@ def configure(compute: Compute) -> None:
 def num_threads() -> int:
     """CPU threads that one operation may use."""
     chosen = tf.config.threading.get_intra_op_parallelism_threads()
-    return chosen or int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0)) or os.cpu_count() or 1
+    return chosen or int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0)) or Compute().cpu_threads
 
 
 def device_name() -> str:

@@ -1,32 +1,33 @@
-"""Training of the Keras classifiers by Keras' own fit: phases of steps, one progress bar per epoch."""
+"""Training of the Keras classifiers by Keras' own fit: phases of steps, resumed at any of them.
 
-import math
-import sys
+Keras' own BackupAndRestore restores an epoch, not a step, and writes in place; Steps takes its part here.
+"""
+
 from collections.abc import Callable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
-from ..batches import Batches
+from ..batches import Batch, Batches
+from ..checkpoints import Checkpoints
 from ..classifier import Examples, Reporter
 from ..errors import ClassifierError
+from ..progress import REPORT_EVERY, Progress
 from ..settings import Compute
 from . import session
 
 if TYPE_CHECKING:
     from .classifier import KerasClassifier, Phase
 
-VALIDATION_BATCH = 256
-REPORT_EVERY = 20  # optimizer steps between two reports
+VALIDATION_BATCH = 256  # pictures
 
 
-def segments(start: int, steps: int, epoch_length: int) -> Iterator[tuple[int, int, int]]:
-    """Cut `steps` steps from step `start` on where epochs end: (epoch, first batch, batch after the last), from 0."""
-    end = start + steps
+def segments(start: int, end: int, epoch_length: int) -> Iterator[tuple[int, int, int]]:
+    """Cut the steps from `start` up to `end` where epochs end: (epoch, first batch, batch after the last), from 0."""
     while start < end:
         epoch, first = divmod(start, epoch_length)
         stop = min(epoch_length, first + end - start)
@@ -49,7 +50,7 @@ def validation_data(val: Examples, num_classes: int) -> tf.data.Dataset:
 
 
 def _dataset(
-    examples: Callable[[], Iterator[Examples]], length: int, batches: Batches, num_classes: int
+    examples: Callable[[], Iterator[Batch]], length: int, batches: Batches, num_classes: int
 ) -> tf.data.Dataset:
     # A signature with an open batch size, because each new size would trace the training step again.
     signature = (
@@ -57,97 +58,65 @@ def _dataset(
         tf.TensorSpec((None, num_classes), tf.float32),
     )
     one_hot = np.eye(num_classes, dtype=np.float32)
-    dataset = tf.data.Dataset.from_generator(
-        lambda: ((images, one_hot[labels]) for images, labels in examples()), output_signature=signature
-    )
+
+    def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for batch in examples():
+            yield batch.images, batch.share * one_hot[batch.labels] + (1 - batch.share) * one_hot[batch.others]
+
+    dataset = tf.data.Dataset.from_generator(pairs, output_signature=signature)
     return dataset.apply(tf.data.experimental.assert_cardinality(length)).prefetch(2)
 
 
-class Progress(keras.callbacks.Callback):
-    """The progress bar and the reports. It lives through all calls of Keras' fit and counts steps and epochs itself."""
+class Steps(keras.callbacks.Callback):
+    """Tells Progress of every step, and leaves checkpoints. Lives through all calls of Keras' fit."""
 
-    def __init__(self, batches: Batches, epochs: int, classifier_name: str, reporter: Reporter) -> None:
+    def __init__(self, progress: Progress, checkpoints: Checkpoints | None) -> None:
         super().__init__()
-        self.batches = batches
-        self.epochs = epochs
-        self.classifier_name = classifier_name
-        self.reporter = reporter
-        self.step = 0  # optimizer steps so far
-        self.bar: tqdm | None = None
-        self.epoch_sums = np.zeros(2)  # of loss and top1, over the examples of the epoch so far
-        self.window_means = np.zeros(2)  # of loss and top1 since the last report
-        self.window_size = 0  # examples
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        if self.bar is None:  # otherwise a phase goes on within an epoch
-            watched = sys.stderr.isatty()
-            self.bar = tqdm(
-                total=len(self.batches),
-                desc=f"Epoch {epoch + 1}/{self.epochs}",
-                mininterval=0.2 if watched else 20,  # seconds; few lines in a log file
-                dynamic_ncols=watched,
-            )
+        self.progress = progress
+        self.checkpoints = checkpoints
+        self.step = progress.step
+        self.logs: dict[str, float] = {}
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
-        assert self.bar is not None
-        index = self.step % len(self.batches)
-        batch_size = self.batches.batch_size
-        self.window_size += min(batch_size, len(self.batches.examples.labels) - index * batch_size)
-        self.window_means[:] = logs["loss"], logs["top1"]
         self.step += 1
-        self.bar.set_postfix(
-            {"loss": f"{logs['loss']:.3f}", "accuracy": f"{logs['top1']:.3f}"}, refresh=self.bar.n + 1 == self.bar.total
-        )
-        self.bar.update()
+        self.logs = logs
+        self.progress.advance()
         if self.step % REPORT_EVERY == 0:
-            loss, top1 = map(float, self.window_means)
-            self._close_window()
-            metrics = {"train_loss": loss, "train_top1": top1, "learning_rate": self._learning_rate()}
-            self.reporter.on_step(self.step, metrics)
+            self.close_window()
+            if self.checkpoints and self.checkpoints.due() and self.step % len(self.progress.batches):
+                self.save()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        self._close_window()
+        self.close_window()
         if "val_top1" not in logs:
             return  # only a phase ended here
-        train_loss, train_top1 = self.epoch_sums / len(self.batches.examples.labels)
-        metrics = {
-            "train_loss": float(train_loss),
-            "train_top1": float(train_top1),
-            "val_loss": float(logs["val_nll"]),
-            "val_top1": float(logs["val_top1"]),
-            "learning_rate": self._learning_rate(),
-        }
-        self._require_finite(metrics["val_loss"])
-        assert self.bar is not None
-        self.bar.set_postfix(
-            {"loss": f"{train_loss:.3f}", "accuracy": f"{train_top1:.3f}", "val accuracy": f"{metrics['val_top1']:.3f}"}
-        )
-        self.close()
-        self.epoch_sums[:] = 0
-        self.reporter.on_epoch(epoch + 1, metrics)
+        self.progress.end_epoch(float(logs["val_nll"]), float(logs["val_top1"]))
+        if self.checkpoints:
+            self.save()
 
-    def close(self) -> None:
-        """Finish the bar, also of an epoch that was broken off."""
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
+    def close_window(self) -> None:
+        """Count what was seen since the last report."""
+        size = self.progress.batches.examples_between(self.progress.step, self.step)
+        if size:
+            rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+            # Keras' metrics are means since their last reset.
+            self.progress.add(self.step, self.logs["loss"] * size, self.logs["top1"] * size, learning_rate=rate)
+            self.model.reset_metrics()
 
-    def _close_window(self) -> None:
-        # Keras' metrics are means since their last reset: shorter means show what goes on now, and an epoch's mean
-        # has to be put together here anyway where two phases share the epoch.
-        self._require_finite(self.window_means[0])
-        self.epoch_sums += self.window_means * self.window_size
-        self.window_size = 0
-        self.model.reset_metrics()
+    def save(self) -> None:
+        """A checkpoint: the model's variables, the states of its random numbers among them, and the optimizer's."""
+        assert self.checkpoints is not None
+        arrays = [np.asarray(value) for value in _state(self.model)]
 
-    def _require_finite(self, loss: float) -> None:
-        if not math.isfinite(loss):
-            raise ClassifierError(
-                f"{self.classifier_name}: the loss became {loss} by step {self.step}: lower the learning rate"
-            )
+        def write(file: Path) -> None:
+            with file.open("wb") as stream:
+                np.savez(stream, *arrays)
 
-    def _learning_rate(self) -> float:
-        return float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        self.checkpoints.save(write, {"step": self.step, "epoch": self.progress.state()})
+
+
+def _state(model: keras.Model) -> list[Any]:
+    return [*model.variables, *model.optimizer.variables]
 
 
 def compiled(network: keras.Model, phase: "Phase", label_smoothing: float) -> keras.Model:
@@ -185,50 +154,76 @@ def fit(
     epochs: int,
     compute: Compute,
     reporter: Reporter,
+    checkpoints: Checkpoints | None = None,
 ) -> None:
     """Train the classifier's network in place."""
-    settings = classifier.settings
-    session.configure(compute)
-    precision = session.resolve_precision(compute)
-    classifier.resolved |= {
-        "device": session.device_name(),
-        "precision": precision,
-        "threads": session.num_threads(),
-    }
+    settings, resolved = classifier.settings, classifier.resolved
     print(
-        f"{settings.classifier}: training in {precision} on {classifier.resolved['device']}, "
-        f"{classifier.resolved['threads']} CPU threads"
+        f"{settings.classifier}: training in {resolved['precision']} on {resolved['device']}, "
+        f"{resolved['threads']} CPU threads",
+        flush=True,
     )
     batches = Batches(train, settings.batch_size, classifier.seed, settings.crop_padding, settings.flip)
-    progress = Progress(batches, epochs, settings.classifier, reporter)
-    label_smoothing = getattr(settings, "label_smoothing", 0.0)
+    progress = Progress(settings.classifier, batches, epochs, classifier.num_classes, reporter)
+    if compute.deterministic:
+        tf.config.experimental.enable_op_determinism()  # for the rest of the process
     with session.seeded(classifier.seed):
         network = classifier.network
-        if precision != "float32":
+        if resolved["precision"] != "float32":
             # A second network shares the weights' values, not the layers: those compute in float32 for good.
-            network = classifier.build(f"mixed_{precision}")
+            network = classifier.build(f"mixed_{resolved['precision']}")
             network.set_weights(classifier.network.get_weights())
         try:
-            start = 0
-            for phase in classifier.phases(epochs * len(batches)):
-                if phase.steps == 0:
-                    continue
-                model = compiled(network, phase, label_smoothing)
-                for epoch, first, stop in segments(start, phase.steps, len(batches)):
-                    options: dict[str, Any] = {}
-                    if stop == len(batches):
-                        options["validation_data"] = validation_data(val, classifier.num_classes)
-                    model.fit(
-                        training_data(batches, classifier.num_classes, epoch, first, stop),
-                        initial_epoch=epoch,
-                        epochs=epoch + 1,
-                        shuffle=False,
-                        verbose=0,
-                        callbacks=[progress],
-                        **options,
-                    )
-                start += phase.steps
+            _train(classifier, network, batches, val, progress, checkpoints)
+        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+            raise ClassifierError(
+                f"{settings.classifier}: out of memory with batch_size = {batches.batch_size}: lower it, or the size "
+                "of pictures or network"
+            ) from error
         finally:
             progress.close()
         if network is not classifier.network:
             classifier.network.set_weights(network.get_weights())
+
+
+def _train(
+    classifier: "KerasClassifier",
+    network: keras.Model,
+    batches: Batches,
+    val: Examples,
+    progress: Progress,
+    checkpoints: Checkpoints | None,
+) -> None:
+    label_smoothing = getattr(classifier.settings, "label_smoothing", 0.0)
+    checkpoint = checkpoints.latest if checkpoints else None
+    if checkpoint:
+        progress.resume(int(checkpoint.progress["step"]), checkpoint.progress["epoch"])
+    steps = Steps(progress, checkpoints)
+    end = 0
+    for phase in classifier.phases(progress.epochs * len(batches)):
+        start, end = end, end + phase.steps
+        # A checkpoint at the border of two phases belongs to the first: only its network is of use to the second.
+        if phase.steps == 0 or end < steps.step:
+            continue
+        model = compiled(network, phase, label_smoothing)
+        if checkpoint and start < steps.step:
+            _load(model, checkpoint.file)
+        for epoch, first, stop in segments(max(start, steps.step), end, len(batches)):
+            options: dict[str, Any] = {}
+            if stop == len(batches):
+                options["validation_data"] = validation_data(val, classifier.num_classes)
+            model.fit(
+                training_data(batches, classifier.num_classes, epoch, first, stop),
+                initial_epoch=epoch,
+                epochs=epoch + 1,
+                shuffle=False,
+                verbose=0,
+                callbacks=[steps],
+                **options,
+            )
+
+
+def _load(model: keras.Model, file: Path) -> None:
+    with np.load(file, allow_pickle=False) as arrays:
+        for index, variable in enumerate(_state(model)):
+            variable.assign(arrays[f"arr_{index}"])

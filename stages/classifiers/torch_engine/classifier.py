@@ -19,6 +19,8 @@ from .preprocessing import Preprocessing
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
+    from ..checkpoints import Checkpoints
+
 WEIGHTS = "weights.safetensors"
 INFERENCE_BATCH = 256  # pictures at a time: bounds the memory of large calls
 
@@ -54,12 +56,35 @@ class TorchClassifier(Classifier):
     def before_training(self, train: Examples) -> None:
         """What is to be learned from the training pictures before the first step."""
 
-    def fit(self, train: Examples, val: Examples, *, epochs: int, compute: Compute, reporter: Reporter) -> None:
+    def before_step(self, progress: float) -> None:
+        """What changes as training goes on; progress: share of all steps that are done, 1 before each validation."""
+
+    def resolve(self, compute: Compute) -> None:
+        from .precision import resolve_device, resolve_precision
+
+        device = resolve_device(compute)
+        self.resolved |= {
+            "device": torch.cuda.get_device_name() if device == "gpu" else device,
+            "precision": resolve_precision(compute, device),
+            "threads": torch.get_num_threads(),
+        }
+
+    def fit(
+        self,
+        train: Examples,
+        val: Examples,
+        *,
+        epochs: int,
+        compute: Compute,
+        reporter: Reporter,
+        checkpoints: "Checkpoints | None" = None,
+    ) -> None:
         # Lightning is needed to train, not to serve.
         from .training import fit
 
+        self.resolve(compute)
         self.before_training(train)
-        fit(self, train, val, epochs=epochs, compute=compute, reporter=reporter)
+        fit(self, train, val, epochs=epochs, compute=compute, reporter=reporter, checkpoints=checkpoints)
 
     @torch.inference_mode()
     def logits_of_trained_size(self, images: np.ndarray) -> np.ndarray:

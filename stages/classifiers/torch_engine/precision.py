@@ -1,10 +1,14 @@
 """Which number format to train in, and on what."""
 
+from typing import Literal
+
 import torch
 from lightning.fabric.accelerators import CUDAAccelerator, MPSAccelerator
 
 from ..errors import ClassifierError
 from ..settings import Compute
+
+LIGHTNING_PRECISION: dict[str, Literal["32-true", "bf16-mixed"]] = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 
 
 def resolve_device(compute: Compute) -> str:

@@ -1,31 +1,33 @@
-"""Training of the torch classifiers by Lightning: batches in, trained network out."""
+"""Training of the torch classifiers on Lightning Fabric: batches in, trained network out, on any number of devices.
 
-import logging
+Fabric brings devices, processes and number formats; the loop is our own, because it has to go on from the middle of an
+epoch exactly as if it had never stopped. For that, everything at a step follows from its number: the batch, the
+learning rate, the random numbers of dropout. A checkpoint holds weights, optimizer and the sums of the epoch so far.
+"""
+
 import math
-import signal
-import sys
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
-import lightning
+import numpy as np
 import torch
-from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.fabric import Fabric
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
-from tqdm import tqdm
 
-from ..batches import Batches
+from ..batches import Batch, Batches
+from ..checkpoints import Checkpoints
 from ..classifier import Examples, Reporter
 from ..errors import ClassifierError
+from ..progress import REPORT_EVERY, Progress
 from ..settings import Compute
-from .precision import resolve_device, resolve_precision
+from .precision import LIGHTNING_PRECISION, resolve_device
 
 if TYPE_CHECKING:
     from .classifier import TorchClassifier
 
-VALIDATION_BATCH = 256
-REPORT_EVERY = 20  # optimizer steps between two reports
+VALIDATION_BATCH = 256  # pictures
 
 
 def learning_rate_factor(step: int, steps: int, warmup: int, shape: Literal["linear", "cosine"]) -> float:
@@ -39,120 +41,6 @@ def learning_rate_factor(step: int, steps: int, warmup: int, shape: Literal["lin
     return 1 - progress if shape == "linear" else (1 + math.cos(math.pi * progress)) / 2
 
 
-class TrainingLoader:
-    """What Lightning iterates: the batches of the epoch it is in, as tensors."""
-
-    def __init__(self, batches: Batches, current_epoch: Callable[[], int]) -> None:
-        self.batches = batches
-        self.current_epoch = current_epoch
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for images, labels in self.batches.epoch(self.current_epoch()):
-            yield torch.from_numpy(images), torch.from_numpy(labels)
-
-
-class ValidationLoader:
-    """All examples in their order, in batches of tensors."""
-
-    def __init__(self, examples: Examples) -> None:
-        # One copy in memory: torch takes no read-only arrays.
-        self.images = torch.from_numpy(examples.images.copy())
-        self.labels = torch.from_numpy(examples.labels.copy())
-
-    def __len__(self) -> int:
-        return -(-len(self.labels) // VALIDATION_BATCH)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return zip(self.images.split(VALIDATION_BATCH), self.labels.split(VALIDATION_BATCH), strict=True)
-
-
-class ProgressBar(TQDMProgressBar):
-    """One bar per epoch: loss, accuracy, time left. Few lines where nobody watches (a log file)."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__(refresh_rate=max(1, steps // (100 if sys.stderr.isatty() else 10)), leave=True)
-
-    def get_metrics(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> dict[str, Any]:
-        shown = {"train_loss_step": "loss", "train_top1_step": "accuracy", "val_top1": "val accuracy"}
-        metrics = trainer.callback_metrics
-        return {label: f"{float(metrics[name]):.3f}" for name, label in shown.items() if name in metrics}
-
-    def on_train_epoch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
-        super().on_train_epoch_start(trainer)
-        self.train_progress_bar.set_description(f"Epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
-
-    def init_validation_tqdm(self) -> Any:
-        return tqdm(disable=True)
-
-
-class Training(lightning.LightningModule):
-    """The loop's body: one step of training or validation, and the reports."""
-
-    def __init__(self, classifier: "TorchClassifier", reporter: Reporter, precision: str) -> None:
-        super().__init__()
-        self.resolved_precision = precision
-        self.network = classifier.network
-        self.classifier = classifier
-        self.reporter = reporter
-
-    def configure_optimizers(self) -> Any:
-        optimizer = self.classifier.optimizer(self.resolved_precision)
-        steps = int(self.trainer.estimated_stepping_batches)
-        warmup = round(steps * getattr(self.classifier.settings, "warmup_fraction", 0.0))
-        shape = self.classifier.schedule
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(step, steps, warmup, shape)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        images, labels = batch
-        logits = self.network(images)
-        loss = F.cross_entropy(logits, labels, label_smoothing=getattr(self.classifier.settings, "label_smoothing", 0))
-        shares = {"train_loss": loss.detach(), "train_top1": (logits.argmax(1) == labels).float().mean()}
-        self.log_dict(shares, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(labels))
-        return loss
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if self.global_step % REPORT_EVERY:
-            return
-        metrics = self.trainer.callback_metrics
-        loss = float(metrics["train_loss_step"])
-        if not math.isfinite(loss):
-            raise ClassifierError(
-                f"{self.classifier.settings.classifier}: the loss became {loss} at step {self.global_step}: "
-                "lower the learning rate or raise warmup_fraction"
-            )
-        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        step = {"train_loss": loss, "train_top1": float(metrics["train_top1_step"]), "learning_rate": rate}
-        self.reporter.on_step(self.global_step, step)
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
-        images, labels = batch
-        logits = self.network(images).float()
-        shares = {"val_loss": F.cross_entropy(logits, labels), "val_top1": (logits.argmax(1) == labels).float().mean()}
-        self.log_dict(shares, prog_bar=True, batch_size=len(labels))
-
-    def on_train_epoch_end(self) -> None:
-        metrics = self.trainer.callback_metrics
-        epoch = {
-            "train_loss": float(metrics["train_loss_epoch"]),
-            "train_top1": float(metrics["train_top1_epoch"]),
-            "val_loss": float(metrics["val_loss"]),
-            "val_top1": float(metrics["val_top1"]),
-            "learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"],
-        }
-        if not all(math.isfinite(value) for value in epoch.values()):
-            raise ClassifierError(
-                f"{self.classifier.settings.classifier}: the loss is no finite number after epoch "
-                f"{self.current_epoch + 1}: lower the learning rate or raise warmup_fraction"
-            )
-        self.reporter.on_epoch(self.current_epoch + 1, epoch)
-
-
 def fit(
     classifier: "TorchClassifier",
     train: Examples,
@@ -161,40 +49,217 @@ def fit(
     epochs: int,
     compute: Compute,
     reporter: Reporter,
+    checkpoints: Checkpoints | None = None,
 ) -> None:
     """Train the classifier's network in place; afterwards it is on the CPU, in evaluation mode."""
     settings = classifier.settings
-    device = resolve_device(compute)
-    precision = resolve_precision(compute, device)
-    classifier.resolved |= {
-        "device": torch.cuda.get_device_name() if device == "gpu" else device,
-        "precision": precision,
-        "threads": torch.get_num_threads(),
-    }
-    print(f"{settings.classifier}: training in {precision} on {device}, {torch.get_num_threads()} CPU threads")
     batches = Batches(train, settings.batch_size, classifier.seed, settings.crop_padding, settings.flip)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    lightning.seed_everything(classifier.seed, verbose=False)  # dropout; the order of examples has its own seeds
-    with warnings.catch_warnings():
-        # Our loaders hold finished batches in memory: workers would only copy them.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
-        trainer = lightning.Trainer(
-            accelerator=device,
-            devices=1,
-            precision="bf16-mixed" if precision == "bfloat16" else "32-true",
-            max_epochs=epochs,
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            callbacks=[ProgressBar(len(batches))],
-        )
-        loader = TrainingLoader(batches, lambda: trainer.current_epoch)
-        on_interrupt = signal.getsignal(signal.SIGINT)
-        try:
-            trainer.fit(Training(classifier, reporter, precision), loader, ValidationLoader(val))
-        except SystemExit:  # Lightning's answer to Ctrl-C, which it ignores from then on
-            signal.signal(signal.SIGINT, on_interrupt)
-            raise KeyboardInterrupt from None
+    fabric = start_fabric(compute, classifier.resolved)
+    if fabric.is_global_zero:
+        print(f"{settings.classifier}: training {describe(fabric, classifier.resolved)}", flush=True)
+    try:
+        with deterministic(compute.deterministic), torch.random.fork_rng(devices=[]):
+            _Loop(classifier, batches, val, epochs, fabric, reporter, checkpoints).run()
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise ClassifierError(
+            f"{settings.classifier}: out of memory with batch_size = {batches.batch_size}: lower it, or the "
+            "size of pictures or network"
+        ) from error
     classifier.network.cpu().eval()
+
+
+def start_fabric(compute: Compute, resolved: dict[str, Any]) -> Fabric:
+    """Fabric on the devices asked for, its processes running; ClassifierError where Lightning cannot do that."""
+    try:
+        fabric = Fabric(
+            accelerator=resolve_device(compute),
+            devices=compute.devices,
+            num_nodes=compute.num_nodes,
+            strategy=compute.strategy,
+            precision=LIGHTNING_PRECISION[resolved["precision"]],
+        )
+        fabric.launch()
+    except (ValueError, RuntimeError, TypeError, ImportError) as error:
+        # Lightning and torch.distributed raise all of these for settings that do not fit the machine.
+        reason = " ".join(str(error).split())[:200]
+        raise ClassifierError(
+            f"compute.devices = {compute.devices!r}, num_nodes = {compute.num_nodes}, strategy = {compute.strategy!r} "
+            f"do not work on {resolved['device']}: {reason}"
+        ) from error
+    return fabric
+
+
+def describe(fabric: Fabric, resolved: dict[str, Any]) -> str:
+    """For people: on what and in which precision."""
+    processes = f", {fabric.world_size} processes" if fabric.world_size > 1 else ""
+    return f"in {resolved['precision']} on {resolved['device']}, {torch.get_num_threads()} CPU threads{processes}"
+
+
+class _Loop:
+    """One training, from its first step or from a checkpoint."""
+
+    def __init__(
+        self,
+        classifier: "TorchClassifier",
+        batches: Batches,
+        val: Examples,
+        epochs: int,
+        fabric: Fabric,
+        reporter: Reporter,
+        checkpoints: Checkpoints | None,
+    ) -> None:
+        self.classifier = classifier
+        self.settings = classifier.settings
+        self.batches = batches
+        self.val = val
+        self.epochs = epochs
+        self.steps = epochs * len(batches)
+        self.warmup = round(self.steps * getattr(self.settings, "warmup_fraction", 0.0))
+        self.fabric = fabric
+        self.checkpoints = checkpoints
+        self.optimizer = classifier.optimizer(classifier.resolved["precision"])
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.network = classifier.network
+        self.progress = Progress(
+            self.settings.classifier,
+            batches,
+            epochs,
+            classifier.num_classes,
+            reporter if fabric.is_global_zero else Reporter.silent(),
+        )
+        self.window = torch.zeros(2)  # of loss and correct answers since the last report, this process's share
+
+    def run(self) -> None:
+        start = self.resume()
+        self.network, self.optimizer = self.fabric.setup(self.network, self.optimizer)
+        self.window = self.window.to(self.fabric.device)
+        self.network.train()
+        try:
+            while start < self.steps:
+                epoch, first = divmod(start, len(self.batches))
+                for index, batch in enumerate(self.batches.epoch(epoch, first), first):
+                    step = epoch * len(self.batches) + index
+                    last = index + 1 == len(self.batches)
+                    self.train_on(batch, step)
+                    self.progress.advance()
+                    if (step + 1) % REPORT_EVERY == 0 or last:
+                        self.close_window(step)
+                        if not last and self.checkpoints and self.agree(self.checkpoints.due()):
+                            self.save(step + 1)
+                self.progress.end_epoch(*self.validate())
+                start = (epoch + 1) * len(self.batches)
+                if self.checkpoints:
+                    self.save(start)
+        finally:
+            self.progress.close()
+
+    def train_on(self, batch: Batch, step: int) -> None:
+        """One optimizer step."""
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * learning_rate_factor(step, self.steps, self.warmup, self.classifier.schedule)
+        # Dropout's random numbers belong to the step, not to what was drawn before; each process has its own.
+        torch.manual_seed(_seed(self.classifier.seed, step, self.fabric.global_rank))
+        self.classifier.before_step(step / self.steps)
+        images, labels, others = (self.part(rows) for rows in (batch.images, batch.labels, batch.others))
+        logits = self.network(images)
+        loss = batch.share * self.loss(logits, labels)
+        if batch.share < 1:
+            loss = loss + (1 - batch.share) * self.loss(logits, others)
+        # This process's part of the whole batch's mean; the mean over processes, which DDP takes, makes it whole.
+        self.fabric.backward(loss * (self.fabric.world_size / len(batch.labels)))
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.window += torch.stack([loss.detach(), _correct(logits, labels)])
+
+    def part(self, rows: np.ndarray) -> Tensor:
+        """This process's part of a batch, on its device: every so many-th row."""
+        part = np.ascontiguousarray(rows[self.fabric.global_rank :: self.fabric.world_size])
+        return torch.from_numpy(part).to(self.fabric.device, non_blocking=True)
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy in nats, summed."""
+        smoothing = getattr(self.settings, "label_smoothing", 0.0)
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="sum")
+
+    def close_window(self, step: int) -> None:
+        """Count what was seen since the last report."""
+        loss, correct = self.sum_of_all(self.window)
+        self.window.zero_()
+        self.progress.add(step + 1, loss, correct, learning_rate=self.optimizer.param_groups[0]["lr"])
+
+    @torch.no_grad()
+    def validate(self) -> tuple[float, float]:
+        """Loss in nats and top-1 on the validation pictures, each process measuring every so many-th batch."""
+        self.classifier.before_step(1.0)
+        self.network.eval()
+        sums = torch.zeros(2, dtype=torch.float64)
+        starts = range(0, len(self.val.labels), VALIDATION_BATCH)
+        for start in starts[self.fabric.global_rank :: self.fabric.world_size]:
+            rows = slice(start, start + VALIDATION_BATCH)
+            images = torch.from_numpy(np.array(self.val.images[rows])).to(self.fabric.device)
+            labels = torch.from_numpy(np.array(self.val.labels[rows])).to(self.fabric.device)
+            # Not the network that DDP wraps: its processes would wait for one another at every batch.
+            with self.fabric.autocast():
+                logits = self.classifier.network(images).float()
+            loss = F.cross_entropy(logits, labels, reduction="sum")
+            sums += torch.stack([loss, _correct(logits, labels)]).cpu()
+        self.network.train()
+        total_loss, total_correct = self.sum_of_all(sums.float().to(self.fabric.device))
+        return total_loss / len(self.val.labels), total_correct / len(self.val.labels)
+
+    def sum_of_all(self, sums: Tensor) -> list[float]:
+        """Sums over all processes."""
+        total = self.fabric.all_reduce(sums.clone(), reduce_op="sum")
+        assert isinstance(total, Tensor)
+        return total.tolist()
+
+    def agree(self, decision: bool) -> bool:
+        """What the first process decided."""
+        return self.fabric.broadcast(decision) if self.fabric.world_size > 1 else decision
+
+    def save(self, step: int) -> None:
+        """A checkpoint after `step` steps. All processes hold the same state: the first one writes."""
+        assert self.checkpoints is not None
+        if self.fabric.is_global_zero:
+            state = {"network": self.classifier.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+            self.checkpoints.save(lambda file: torch.save(state, file), {"step": step, "epoch": self.progress.state()})
+        self.fabric.barrier()
+
+    def resume(self) -> int:
+        """Take over the checkpoint's state, if there is one; the number of steps that are done."""
+        checkpoint = self.checkpoints.latest if self.checkpoints else None
+        if checkpoint is None:
+            return 0
+        state = torch.load(checkpoint.file, map_location="cpu", weights_only=True)  # no code can hide in it
+        self.classifier.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        step = int(checkpoint.progress["step"])
+        self.progress.resume(step, checkpoint.progress["epoch"])
+        return step
+
+
+def _correct(logits: Tensor, labels: Tensor) -> Tensor:
+    return (logits.detach().argmax(1) == labels).sum().float()
+
+
+def _seed(*numbers: int) -> int:
+    """Well mixed seed of 63 bits."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Only operations that give the same bits every time; torch raises where it knows none."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(wanted)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # On a CPU torch raises a plain RuntimeError.
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
