@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from stages.classifiers.batches import Batches
+from stages.classifiers.checkpoints import Checkpoints
 from stages.classifiers.classifier import Examples, Reporter
 from stages.classifiers.errors import ClassifierError
 from stages.classifiers.keras_engine import session, weights
@@ -113,6 +114,35 @@ def test_phases_make_up_every_step_and_epoch_once(small, easy_examples, reports,
         assert metrics.keys() == keys
         assert all(type(value) is float for value in metrics.values())
     assert all(type(value) is float for value in reports.steps[0][1].values())
+
+
+class Interruption(Exception):
+    """What breaks a training off."""
+
+
+@pytest.mark.parametrize(("head_steps", "broken_off_after"), [(13, 20), (40, 40), (60, 40), (60, 60), (120, 100)])
+def test_a_training_goes_on_in_any_phase(small, easy_examples, reports, tmp_path, head_steps, broken_off_after):
+    train, val = easy_examples(16 * 40 - 3), easy_examples(50, seed=1)  # 40 steps an epoch: 40 is the end of one
+
+    def run(checkpoints, reporter):
+        classifier = small()
+        classifier.head_steps = head_steps
+        classifier.fit(train, val, epochs=3, compute=CPU, reporter=reporter, checkpoints=checkpoints)
+        return classifier.network.get_weights()
+
+    def interrupt(step, metrics):
+        if step > broken_off_after:
+            raise Interruption
+
+    expected = run(None, reports.reporter)
+    with pytest.raises(Interruption):
+        run(Checkpoints(tmp_path, {}, minutes=1e-9), Reporter(interrupt, lambda epoch, metrics: None))
+    resumed = type(reports)()
+    weights = run(Checkpoints(tmp_path, {}, minutes=1e-9), resumed.reporter)
+    assert [step for step, _ in resumed.steps] == list(range(broken_off_after + 20, 121, 20))
+    assert resumed.steps == reports.steps[broken_off_after // 20 :]
+    assert resumed.epochs == reports.epochs[broken_off_after // 40 :]
+    assert all(np.array_equal(a, b) for a, b in zip(weights, expected, strict=True))
 
 
 def test_an_epochs_training_metrics_are_means_over_all_its_examples(small, easy_examples, reports):
