@@ -39,6 +39,7 @@ def main() -> None:
     # Imported only now: the contract brings numpy, the error above should not wait for it.
     from stages.classifiers.checkpoints import Checkpoints
     from stages.classifiers.classifier import Examples, Reporter
+    from stages.classifiers.frozen import FeatureCache
 
     train, val = Examples(*prepared.split("train")), Examples(*prepared.split("val"))
     used = {"seed": settings.seed, "epochs": epochs, **model.model_dump(exclude={"epochs"})}
@@ -51,6 +52,9 @@ def main() -> None:
         "code": classifiers.code_sha256(classifier_class),
         "libraries": libraries,
     }
+    features = FeatureCache(
+        paths.SCRATCH / "features", {key: configuration[key] for key in ("data", "code", "libraries")}
+    )
     checkpoints = Checkpoints(paths.SCRATCH / f"checkpoints-{name}", configuration, compute.checkpoint_minutes)
     if process_rank() > 0:
         # One of several processes that train one model: the first one keeps the books.
@@ -65,7 +69,6 @@ def main() -> None:
         tags={
             **lineage.git_tags(ignoring=RECORDED_ELSEWHERE),
             **lineage.dvc_tags(),
-            **{f"resolved_{key}": str(value) for key, value in classifier.resolved.items()},
             "params_sha256": lineage.content_sha256(used),
             "data_sha256": prepared.data_sha256,
         },
@@ -93,11 +96,13 @@ def main() -> None:
             compute=compute,
             reporter=Reporter(run.log_step, on_epoch),
             checkpoints=checkpoints,
+            features=features,
         )
         seconds = checkpoints.seconds
         classifier.save(scratch_model)
         saved = json.loads((scratch_model / classifiers.DESCRIPTION).read_text(encoding="utf-8"))
-        run.finish(tags={WEIGHTS_SHA256: saved["weights_sha256"]})
+        resolved = {f"resolved_{key}": str(value) for key, value in classifier.resolved.items()}
+        run.finish(tags={WEIGHTS_SHA256: saved["weights_sha256"], **resolved})
     facts = {
         **run.record(),
         "seconds": round(seconds, 1),

@@ -17,6 +17,7 @@ from .settings import ClassifierSettings, Compute
 
 if TYPE_CHECKING:
     from .checkpoints import Checkpoints
+    from .frozen import FeatureCache
 
 
 class Examples(NamedTuple):
@@ -85,10 +86,12 @@ class Classifier(ABC):
         compute: Compute,
         reporter: Reporter,
         checkpoints: "Checkpoints | None" = None,
+        features: "FeatureCache | None" = None,
     ) -> None:
         """Train on `train` for `epochs` passes and measure on `val` after each; shows a progress bar.
 
         checkpoints: where to go on from, if there is one, and where to leave others.
+        features: where a frozen backbone's features are kept, if the classifier trains a head alone.
         ClassifierError where the loss runs away or memory does not suffice.
         """
 

@@ -116,7 +116,7 @@ def test_phases_make_up_every_step_and_epoch_once(small, easy_examples, reports,
     assert all(type(value) is float for value in reports.steps[0][1].values())
 
 
-class Interruption(Exception):
+class BrokenOffError(Exception):
     """What breaks a training off."""
 
 
@@ -132,10 +132,10 @@ def test_a_training_goes_on_in_any_phase(small, easy_examples, reports, tmp_path
 
     def interrupt(step, metrics):
         if step > broken_off_after:
-            raise Interruption
+            raise BrokenOffError
 
     expected = run(None, reports.reporter)
-    with pytest.raises(Interruption):
+    with pytest.raises(BrokenOffError):
         run(Checkpoints(tmp_path, {}, minutes=1e-9), Reporter(interrupt, lambda epoch, metrics: None))
     resumed = type(reports)()
     weights = run(Checkpoints(tmp_path, {}, minutes=1e-9), resumed.reporter)

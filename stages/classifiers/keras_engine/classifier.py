@@ -18,6 +18,7 @@ from .weights import read_weights
 
 if TYPE_CHECKING:
     from ..checkpoints import Checkpoints
+    from ..frozen import FeatureCache
 
 WEIGHTS = "weights.weights.h5"
 INFERENCE_BATCH = 256  # pictures at a time: bounds the memory of large calls
@@ -86,6 +87,7 @@ class KerasClassifier(Classifier):
         compute: Compute,
         reporter: Reporter,
         checkpoints: "Checkpoints | None" = None,
+        features: "FeatureCache | None" = None,
     ) -> None:
         from .training import fit
 

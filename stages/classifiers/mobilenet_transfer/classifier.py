@@ -1,7 +1,12 @@
 """Keras' MobileNetV3 behind the contract."""
 
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from ..finetuned import FinetunedClassifier
 from ..keras_engine import session
 from ..keras_engine.classifier import KerasClassifier, Phase, leaf_layers
 from ..keras_engine.session import keras  # by way of the folder that chooses its backend
@@ -23,13 +28,13 @@ RANDOM_START_MOMENTUM = 0.9
 WARMUP_FRACTION = 0.1
 
 
-class MobilenetTransfer(KerasClassifier):
+class MobilenetTransfer(FinetunedClassifier, KerasClassifier):
     """MobileNetV3 (Howard et al., 2019, https://arxiv.org/abs/1905.02244) with ImageNet weights and a new head.
 
     Pictures are upsampled bicubically to the setting `image_size` inside the network, which takes pixels from 0 to 255
     and rescales them itself. `finetune: full` trains the head alone for `head_fraction` of all steps, then every layer
-    but BatchNorm; `head` trains the head alone, its rate falling to zero along half a cosine. `weights: random` knows
-    no head phase, since there is nothing to protect, and trains BatchNorm too.
+    but BatchNorm; `head` fits the head alone, to features that are computed once. `weights: random` knows no head
+    phase, since there is nothing to protect, and trains BatchNorm too.
     """
 
     settings: Settings
@@ -85,14 +90,28 @@ class MobilenetTransfer(KerasClassifier):
         super().load_weights(file)
         self.random_start = False
 
+    def backbone_facts(self) -> dict[str, Any]:
+        s = self.settings
+        # Random weights follow from the seed.
+        weights = self.resolved.get("weights_sha256", f"random, seed {self.seed}")
+        return {"variant": s.variant, "image_size": s.image_size, "weights": weights}
+
+    @cached_property
+    def _headless(self) -> keras.Model:
+        return keras.Model(self.network.inputs, self.network.get_layer("dropout").input)
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        return self._headless.predict_on_batch(np.asarray(images))
+
+    def set_head(self, weight: np.ndarray, bias: np.ndarray) -> None:
+        self.network.get_layer("head").set_weights([weight, bias])
+
     def phases(self, steps: int) -> list[Phase]:
         s = self.settings
-        head_share = 1.0 if s.finetune == "head" else 0.0 if self.random_start else s.head_fraction
-        head_steps = round(head_share * steps)
+        head_steps = 0 if self.random_start else round(s.head_fraction * steps)
         rest = steps - head_steps
-        head_rate = s.head_lr if rest else keras.optimizers.schedules.CosineDecay(s.head_lr, max(1, steps))
         return [
-            Phase(head_steps, lambda layer: layer.name == "head", keras.optimizers.Adam(head_rate)),
+            Phase(head_steps, lambda layer: layer.name == "head", keras.optimizers.Adam(s.head_lr)),
             Phase(
                 rest,
                 # Frozen BatchNorm layers keep the statistics that the pretrained weights were made for; files in which

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from ..checkpoints import Checkpoints
+    from ..frozen import FeatureCache
 
 WEIGHTS = "weights.safetensors"
 INFERENCE_BATCH = 256  # pictures at a time: bounds the memory of large calls
@@ -63,6 +64,7 @@ class TorchClassifier(Classifier):
         from .precision import resolve_device, resolve_precision
 
         device = resolve_device(compute)
+        self.training_device = "cuda" if device == "gpu" else device  # torch's name for it
         self.resolved |= {
             "device": torch.cuda.get_device_name() if device == "gpu" else device,
             "precision": resolve_precision(compute, device),
@@ -78,6 +80,7 @@ class TorchClassifier(Classifier):
         compute: Compute,
         reporter: Reporter,
         checkpoints: "Checkpoints | None" = None,
+        features: "FeatureCache | None" = None,
     ) -> None:
         # Lightning is needed to train, not to serve.
         from .training import fit

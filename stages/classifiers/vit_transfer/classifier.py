@@ -5,12 +5,14 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import timm
 import torch
 from safetensors import safe_open
 from timm.models.vision_transformer import VisionTransformer
 
 from ..errors import ClassifierError
+from ..finetuned import FinetunedClassifier
 from ..torch_engine.classifier import TorchClassifier
 from ..torch_engine.preprocessing import Preprocessing
 from .settings import Settings
@@ -19,7 +21,7 @@ HUB_FILE = "model.safetensors"
 HUB_TIMEOUT = 10.0  # seconds to find out that the hub cannot be reached
 
 
-class VitTransfer(TorchClassifier):
+class VitTransfer(FinetunedClassifier, TorchClassifier):
     """A Vision Transformer with ImageNet weights, a new head, fine-tuned as a whole or by its head only.
 
     Small pictures are upsampled to `image_size` inside the network; the position embeddings are resampled to the
@@ -27,6 +29,7 @@ class VitTransfer(TorchClassifier):
     """
 
     settings: Settings
+    body: VisionTransformer
     schedule = "cosine"
 
     def build(self) -> tuple[Preprocessing, torch.nn.Module]:
@@ -80,22 +83,44 @@ class VitTransfer(TorchClassifier):
                 f"vit_transfer: image_size = {s.image_size} is no multiple of the patch size "
                 f"{network.patch_embed.patch_size[0]} of {s.backbone}"
             )
-        if s.finetune == "head":
-            network.requires_grad_(False)
-            network.get_classifier().requires_grad_(True)
         config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
         return Preprocessing(s.image_size, mean=config["mean"], std=config["std"]), network
 
+    def backbone_facts(self) -> dict[str, Any]:
+        s = self.settings
+        chosen = {"backbone": s.backbone, "image_size": s.image_size, "precision": self.resolved["precision"]}
+        # Random weights follow from the seed.
+        return chosen | {"weights": self.resolved.get("weights_sha256", f"random, seed {self.seed}")}
+
+    @torch.inference_mode()
+    def features(self, images: np.ndarray) -> np.ndarray:
+        self.network.to(self.training_device).eval()
+        batch = torch.from_numpy(np.array(images)).to(self.training_device)
+        with torch.autocast(self.training_device, torch.bfloat16, enabled=self.resolved["precision"] == "bfloat16"):
+            tokens = self.body.forward_features(self.preprocessing(batch))
+            return self.body.forward_head(tokens, pre_logits=True).float().cpu().numpy()
+
+    @torch.no_grad()
+    def set_head(self, weight: np.ndarray, bias: np.ndarray) -> None:
+        self.network.cpu()
+        head = self._head()
+        head.weight.copy_(torch.from_numpy(weight.T))
+        head.bias.copy_(torch.from_numpy(bias))
+
+    def _head(self) -> torch.nn.Linear:
+        head = self.body.get_classifier()
+        assert isinstance(head, torch.nn.Linear)  # build sees to that
+        return head
+
     def optimizer(self, precision: str) -> torch.optim.Optimizer:
         s = self.settings
-        head = {id(parameter) for parameter in self.body.get_classifier().parameters()}  # type: ignore[operator]
+        head = {id(parameter) for parameter in self._head().parameters()}
         groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
         for parameter in self.body.parameters():
-            if parameter.requires_grad:
-                rate = s.head_lr if id(parameter) in head else s.lr
-                # Matrices only: pulling biases, norms and embeddings to zero serves nothing.
-                decay = s.weight_decay if parameter.ndim in (2, 4) else 0.0
-                groups.setdefault((rate, decay), []).append(parameter)
+            rate = s.head_lr if id(parameter) in head else s.lr
+            # Matrices only: pulling biases, norms and embeddings to zero serves nothing.
+            decay = s.weight_decay if parameter.ndim in (2, 4) else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
         return torch.optim.AdamW(
             [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
         )
