@@ -4,21 +4,21 @@ import pytest
 import timm
 import torch
 
-from stages.classifiers.vit_scratch.vit import PatchEmbedding, VisionTransformer
+from stages.classifiers.vit_scratch.vit import PatchEmbedding, StochasticDepth, VisionTransformer
 
 
 def copy_into_timm(ours: VisionTransformer, theirs: torch.nn.Module) -> None:
     state = ours.state_dict()
     copied = {
-        "cls_token": state["cls_token"],
         "pos_embed": state["position_embedding"],
         "patch_embed.proj.weight": state["patch_embedding.projection.weight"].reshape(
             theirs.patch_embed.proj.weight.shape
         ),
         "patch_embed.proj.bias": state["patch_embedding.projection.bias"],
     }
-    for name in ("norm.weight", "norm.bias", "head.weight", "head.bias"):
-        copied[name] = state[name]
+    for kind in ("weight", "bias"):
+        copied[f"fc_norm.{kind}"] = state[f"norm.{kind}"]
+        copied[f"head.{kind}"] = state[f"head.{kind}"]
     for index in range(len(ours.blocks)):
         block = f"blocks.{index}."
         for kind in ("weight", "bias"):
@@ -40,7 +40,8 @@ def test_it_equals_timms_under_copied_weights(image_size, patch_size, heads, rat
     ours = VisionTransformer(image_size, num_classes=7, **sizes).eval()
     for parameter in ours.parameters():  # initial zeros would hide a missing bias or head
         torch.nn.init.normal_(parameter, std=0.1)
-    theirs = timm.models.VisionTransformer(img_size=image_size, num_classes=7, **sizes).eval()
+    pooling = {"class_token": False, "global_pool": "avg"}
+    theirs = timm.models.VisionTransformer(img_size=image_size, num_classes=7, **pooling, **sizes).eval()
     copy_into_timm(ours, theirs)
     pixels = torch.randn(5, 3, image_size, image_size)
     with torch.inference_mode():
@@ -76,3 +77,19 @@ def test_heads_that_do_not_divide_the_width_are_refused():
 def test_at_first_every_class_is_as_likely():
     logits = VisionTransformer(32, num_classes=3)(torch.randn(2, 3, 32, 32))
     torch.testing.assert_close(logits, torch.zeros(2, 3))
+
+
+def test_stochastic_depth_leaves_out_whole_branches_in_training_alone():
+    torch.manual_seed(0)
+    layer = StochasticDepth(0.25)
+    branch = torch.ones(4000, 3, 2)
+    assert torch.equal(layer.eval()(branch), branch)
+    dropped = layer.train()(branch)
+    assert dropped.unique().tolist() == [0, pytest.approx(4 / 3)]
+    assert torch.equal(dropped.amin((1, 2)), dropped.amax((1, 2)))  # a picture as a whole
+    assert dropped.mean().item() == pytest.approx(1, abs=0.05)
+
+
+def test_stochastic_depth_grows_with_the_block():
+    network = VisionTransformer(32, 4, embed_dim=12, depth=3, num_heads=1, drop_path=0.2)
+    assert [block.drop_path.rate for block in network.blocks] == pytest.approx([0, 0.1, 0.2])

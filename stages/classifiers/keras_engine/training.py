@@ -163,7 +163,7 @@ def fit(
         f"{resolved['threads']} CPU threads",
         flush=True,
     )
-    batches = Batches(train, settings.batch_size, classifier.seed, settings.crop_padding, settings.flip)
+    batches = Batches.of(train, settings, classifier.seed)
     progress = Progress(settings.classifier, batches, epochs, classifier.num_classes, reporter)
     if compute.deterministic:
         tf.config.experimental.enable_op_determinism()  # for the rest of the process

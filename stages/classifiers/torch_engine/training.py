@@ -53,7 +53,7 @@ def fit(
 ) -> None:
     """Train the classifier's network in place; afterwards it is on the CPU, in evaluation mode."""
     settings = classifier.settings
-    batches = Batches(train, settings.batch_size, classifier.seed, settings.crop_padding, settings.flip)
+    batches = Batches.of(train, settings, classifier.seed)
     fabric = start_fabric(compute, classifier.resolved)
     if fabric.is_global_zero:
         print(f"{settings.classifier}: training {describe(fabric, classifier.resolved)}", flush=True)

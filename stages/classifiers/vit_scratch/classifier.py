@@ -39,6 +39,7 @@ class VitScratch(TorchClassifier):
                 num_heads=s.num_heads,
                 mlp_ratio=s.mlp_ratio,
                 dropout=s.dropout,
+                drop_path=s.drop_path,
             )
         except ValueError as error:
             raise ClassifierError(f"{s.classifier}: {error}") from error
@@ -59,7 +60,7 @@ class VitScratch(TorchClassifier):
                 muon.append(parameter)
             elif name in ("patch_embedding.projection.weight", "head.weight"):
                 matrices.append(parameter)
-            else:  # biases, norms, CLS token, position embedding
+            else:  # biases, norms, position embedding
                 others.append(parameter)
         return Muon(
             [

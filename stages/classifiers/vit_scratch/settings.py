@@ -1,10 +1,10 @@
 """Settings of the Vision Transformer from scratch; params.yaml says what each one means."""
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from ..settings import ClassifierSettings, Count, Fraction, NonNegative, Positive, ProperFraction
+from ..settings import ClassifierSettings, Count, Fraction, NonNegative, Number, Positive, ProperFraction
 
 
 class Settings(ClassifierSettings):
@@ -14,11 +14,15 @@ class Settings(ClassifierSettings):
     num_heads: Count
     mlp_ratio: Positive
     dropout: ProperFraction
+    drop_path: ProperFraction
     muon_lr: Positive
     adamw_lr: Positive
     weight_decay: NonNegative
     warmup_fraction: Fraction
     label_smoothing: Fraction
+    rand_augment: Annotated[Number, Field(ge=0, le=10)]
+    mixup: NonNegative
+    cutmix: NonNegative
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> Self:
