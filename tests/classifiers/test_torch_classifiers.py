@@ -125,6 +125,18 @@ def test_frozen_backbones_stay_as_they_were(vit_transfer, easy_examples):
     assert changed == {"head.weight", "head.bias"}
 
 
+def test_a_training_may_begin_with_smaller_pictures(vit_transfer, easy_examples, monkeypatch):
+    sizes = []
+    classifier = vit_transfer(image_size=64, small_size=32, small_fraction=0.75, batch_size=8)
+    before = classifier.body.pos_embed.clone()
+    classifier.body.patch_embed.register_forward_pre_hook(lambda layer, inputs: sizes.append(inputs[0].shape[-1]))
+    fit(classifier, easy_examples(64), easy_examples(16), epochs=1)
+    assert sizes == [32] * 6 + [64] * 2 + [64]  # training, then validation
+    assert torch.equal(classifier.body.pos_embed, before)
+    assert classifier.logits(easy_examples(3).images).shape == (3, 4)
+    assert sizes[-1] == 64
+
+
 def test_weights_from_a_file_arrive_with_positions_resampled_and_a_new_head(vit_transfer, tmp_path):
     torch.manual_seed(1)
     donor = timm.create_model("vit_tiny_patch16_224", pretrained=False)
@@ -164,6 +176,7 @@ def test_upsampling_commutes_with_normalisation():
         ({"backbone": "swin_tiny_patch4_window7_224", "image_size": 224}, "not a Vision Transformer"),
         ({"backbone": "deit_tiny_distilled_patch16_224"}, "more than one head"),
         ({"image_size": 40}, "image_size = 40 is no multiple of the patch size 16"),
+        ({"small_size": 24}, "small_size = 24 is no multiple of the patch size 16"),
         ({"weights": "nowhere.safetensors"}, "cannot read weights = 'nowhere.safetensors'.*No such file"),
     ],
 )

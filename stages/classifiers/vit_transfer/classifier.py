@@ -26,6 +26,9 @@ class VitTransfer(FinetunedClassifier, TorchClassifier):
 
     Small pictures are upsampled to `image_size` inside the network; the position embeddings are resampled to the
     grid that results. Mean and deviation come from the model's own pretrained configuration.
+
+    With `small_size` the first `small_fraction` of all steps sees smaller pictures, which costs less (Touvron et al.,
+    2019, https://arxiv.org/abs/1906.06423); the position embeddings are resampled at each step and stay as they are.
     """
 
     settings: Settings
@@ -41,6 +44,8 @@ class VitTransfer(FinetunedClassifier, TorchClassifier):
                 + (f"; did you mean {' or '.join(close)}?" if close else "")
             )
         options: dict[str, Any] = {"num_classes": self.num_classes, "img_size": s.image_size}
+        if s.small_size:
+            options["dynamic_img_size"] = True
         self.resolved["weights"] = s.weights if s.weights in ("pretrained", "random") else "file"
         if s.weights != "random":
             file = _hub_file(s.backbone) if s.weights == "pretrained" else Path(s.weights).expanduser()
@@ -78,13 +83,21 @@ class VitTransfer(FinetunedClassifier, TorchClassifier):
             )
         if self.resolved["weights"] == "file":
             _check_names(network, Path(s.weights).expanduser())
-        if s.image_size % network.patch_embed.patch_size[0]:
-            raise ClassifierError(
-                f"vit_transfer: image_size = {s.image_size} is no multiple of the patch size "
-                f"{network.patch_embed.patch_size[0]} of {s.backbone}"
-            )
+        for name, size in (("image_size", s.image_size), ("small_size", s.small_size or 0)):
+            if size % network.patch_embed.patch_size[0]:
+                raise ClassifierError(
+                    f"vit_transfer: {name} = {size} is no multiple of the patch size "
+                    f"{network.patch_embed.patch_size[0]} of {s.backbone}"
+                )
+        if s.small_size and network.pos_embed is not None:
+            # The way back through resampling is not deterministic on GPUs.
+            network.pos_embed.requires_grad_(False)
         config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
         return Preprocessing(s.image_size, mean=config["mean"], std=config["std"]), network
+
+    def before_step(self, progress: float) -> None:
+        s = self.settings
+        self.preprocessing.size = s.small_size if s.small_size and progress < s.small_fraction else s.image_size
 
     def backbone_facts(self) -> dict[str, Any]:
         s = self.settings
@@ -117,10 +130,11 @@ class VitTransfer(FinetunedClassifier, TorchClassifier):
         head = {id(parameter) for parameter in self._head().parameters()}
         groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
         for parameter in self.body.parameters():
-            rate = s.head_lr if id(parameter) in head else s.lr
-            # Matrices only: pulling biases, norms and embeddings to zero serves nothing.
-            decay = s.weight_decay if parameter.ndim in (2, 4) else 0.0
-            groups.setdefault((rate, decay), []).append(parameter)
+            if parameter.requires_grad:
+                rate = s.head_lr if id(parameter) in head else s.lr
+                # Matrices only: pulling biases, norms and embeddings to zero serves nothing.
+                decay = s.weight_decay if parameter.ndim in (2, 4) else 0.0
+                groups.setdefault((rate, decay), []).append(parameter)
         return torch.optim.AdamW(
             [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
         )

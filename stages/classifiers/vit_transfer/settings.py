@@ -10,6 +10,8 @@ class Settings(ClassifierSettings):
     weights: str
     finetune: Literal["full", "head"]
     image_size: Count
+    small_size: Count | None
+    small_fraction: Fraction
     lr: Positive
     head_lr: Positive
     weight_decay: NonNegative
