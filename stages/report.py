@@ -150,7 +150,7 @@ def _weights(run: Mapping[str, Any]) -> str:
 
 
 def _device(resolved: Mapping[str, Any], hardware: Mapping[str, Any]) -> str:
-    cpu = f"{hardware['cpu']}, {resolved['threads']} thread{'s' * (resolved['threads'] != 1)}"
+    cpu = f"{hardware['cpu']}, {_threads(resolved['threads'])}"
     return cpu if resolved["device"] == "cpu" else f"{resolved['device']} ({cpu})"
 
 
@@ -223,10 +223,11 @@ def _seed(candidate: Candidate) -> str:
 
 def _profiled_on(candidate: Candidate) -> str:
     hardware = candidate.profile["hardware"]
-    return (
-        f"{hardware['cpu']}, {hardware['threads']} thread{'s' * (hardware['threads'] != 1)}, "
-        f"{hardware['memory_gb']} GiB, {hardware['system']}"
-    )
+    return f"{hardware['cpu']}, {_threads(hardware['threads'])}, {hardware['memory_gb']} GiB, {hardware['system']}"
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' * (count != 1)}"
 
 
 def _versions(candidate: Candidate) -> str:

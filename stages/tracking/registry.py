@@ -2,10 +2,8 @@
 
 import hashlib
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from .gate import Candidate, Decision, choose_champion
 from .package import Package
 from .packaged_model import MODEL_ARTIFACT
 from .replay import Training, ensure_run, is_complete
-from .runs import log_metrics
+from .runs import log_metrics, now, to_iso
 from .store import Store
 
 CHAMPION = "champion"
@@ -174,9 +172,9 @@ def _log_final_metrics(client: MlflowClient, run_id: str, model_id: str, metrics
     run = client.get_run(run_id)
     of_run = run.data.metrics
     of_model = {metric.key: metric.value for metric in client.get_logged_model(model_id).metrics or []}
-    now = time.time_ns() // 1_000_000
+    measured = now()
     new = [
-        Metric(key, value, now if key in of_run else run.info.end_time, step=0, model_id=model_id, run_id=run_id)
+        Metric(key, value, measured if key in of_run else run.info.end_time, step=0, model_id=model_id, run_id=run_id)
         for key, value in _numbers(metrics)
         if of_run.get(key) != value or of_model.get(key) != value
     ]
@@ -219,12 +217,12 @@ def _set_aliases(client: MlflowClient, name: str, versions: Mapping[str, str], d
     before, champion = aliases.get(CHAMPION), versions[decision.champion]
     if before == champion:
         return
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    moment = to_iso(now())
     # Aliases keep no history: tags do.
-    client.set_model_version_tag(name, champion, "promoted_at", now)
+    client.set_model_version_tag(name, champion, "promoted_at", moment)
     client.set_registered_model_alias(name, CHAMPION, champion)
     if before is not None:
-        client.set_model_version_tag(name, before, "demoted_at", now)
+        client.set_model_version_tag(name, before, "demoted_at", moment)
 
 
 def _set_tags(client: MlflowClient, version: ModelVersion, tags: Mapping[str, str]) -> None:

@@ -19,6 +19,7 @@ from stages.errors import UserError
 DATABASE = "mlflow.db"  # the name `mlflow ui` looks for in the folder it is started in
 ARTIFACTS = "mlartifacts"
 FOLDER_TAG = "artifacts_folder"  # on experiments made here: where their artifacts are meant to be
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's pages show the runs first, not its GenAI view
 SQLITE = "sqlite:///"
 # MLflow's own limits are made for jobs that may wait: seven retries of two minutes each.
 HTTP_LIMITS = {
@@ -146,10 +147,10 @@ class Store:
 
     def _create_experiment(self, client: MlflowClient, name: str) -> str:
         if self.folder is None:
-            return client.create_experiment(name)
+            return client.create_experiment(name, tags=KIND)
         artifacts = self.folder / ARTIFACTS
         location = (artifacts / name).as_uri()
-        return client.create_experiment(name, artifact_location=location, tags={FOLDER_TAG: str(artifacts)})
+        return client.create_experiment(name, artifact_location=location, tags={FOLDER_TAG: str(artifacts), **KIND})
 
     def _was_moved(self, experiment: Experiment) -> bool:
         meant = experiment.tags.get(FOLDER_TAG)

@@ -36,7 +36,10 @@ CLASSIFIER = """
             super().__init__(settings, num_classes, image_size, seed)
             self.weights = np.zeros((image_size * image_size * 3, num_classes), np.float32)
 
-        def fit(self, train, val, *, epochs, compute, reporter):
+        def resolve(self, compute):
+            pass
+
+        def fit(self, train, val, *, epochs, compute, reporter, checkpoints=None, features=None):
             import torch  # a library for training only
 
         def logits_of_trained_size(self, images):

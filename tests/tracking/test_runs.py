@@ -124,3 +124,41 @@ def test_the_record_can_be_written_as_json_and_holds_no_password(
     record = json.dumps(run.record())
     assert "secret" not in record
     assert json.loads(record)["tags"] == {"weights_sha256": "w"}
+
+
+def test_a_training_that_was_killed_goes_on_in_the_same_run(store: Store, client: MlflowClient) -> None:
+    killed = TrainingRun.start(store, "demo", "vit", params={"lr": 0.1}, tags={})
+    killed.log_epoch(1, {"val_top1": 0.1})
+    deadline = time.monotonic() + 20
+    while not (killed.run_id and client.get_run(killed.run_id).data.metrics):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    # The second epoch was noted, but not logged any more.
+    history = [{"epoch": epoch, "seconds": 2.0 * epoch, "val_top1": epoch / 10} for epoch in (1, 2)]
+    resumed = TrainingRun.start(
+        store,
+        "demo",
+        "vit",
+        params={"lr": 0.1},
+        tags={},
+        training_id=killed.description.training_id,
+        started=killed.description.started,
+        history=history,
+    )
+    with resumed:
+        resumed.log_epoch(3, {"val_top1": 0.3})
+    assert resumed.run_id == killed.run_id
+    points = client.get_metric_history(resumed.run_id, "val_top1")
+    assert [(point.step, point.value) for point in points] == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    assert points[1].timestamp == killed.description.started + 4000
+    assert client.get_run(resumed.run_id).info.status == "FINISHED"
+
+
+def test_a_training_that_goes_on_with_another_store_has_its_history_there(store: Store, client: MlflowClient) -> None:
+    history = [{"epoch": 1, "seconds": 2.0, "val_top1": 0.1}]
+    with TrainingRun.start(
+        store, "demo", "vit", params={"lr": 0.1}, tags={}, training_id="t" * 32, started=1_000, history=history
+    ) as run:
+        run.log_epoch(2, {"val_top1": 0.2})
+    assert [point.step for point in client.get_metric_history(run.run_id, "val_top1")] == [1, 2]
+    assert client.get_run(run.run_id).data.params == {"lr": "0.1"}

@@ -87,3 +87,8 @@ def test_processes_that_start_together_create_one_database(tmp_path: Path) -> No
 def _create_experiment(folder: Path) -> str:
     store = Store.of_repository(folder)
     return store.experiment(store.client(), "demo")
+
+
+def test_mlflows_pages_open_an_experiment_on_its_runs(store: Store, client: MlflowClient) -> None:
+    experiment = client.get_experiment(store.experiment(client, "demo"))
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
