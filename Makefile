@@ -23,7 +23,17 @@ DEMO := \
 	-S models.mobilenet_transfer.image_size=32 \
 	-S models.mobilenet_transfer.lr=0.003
 
-.PHONY: help env dev demo repro register app ui test lint format clean git browser
+# What `make sweep` tries of one model: every value with every other, in DVC's syntax. These nine trainings take more
+# than an hour on 2 cores. Others: make sweep MODEL=vit_transfer SWEEP="-S 'models.vit_transfer.lr=0.0001,0.0002,0.0004'" JOBS=2
+MODEL := vit_scratch
+SWEEP := \
+	-S 'models.$(MODEL).muon_lr=0.001,0.002,0.004' \
+	-S 'models.$(MODEL).adamw_lr=0.0005,0.001,0.002'
+JOBS := 1
+# Of the experiments: NAME-1, NAME-2 ...
+NAME := sweep-$(shell date +%m%d-%H%M%S)
+
+.PHONY: help env dev demo repro sweep register app ui test lint format clean git browser
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 10
@@ -60,6 +70,13 @@ demo: git $(READY) ## the whole pipeline on generated pictures, offline, in minu
 repro: git $(READY) ## the real thing: download, train, compare, register what is out of date
 	dvc repro
 
+# The pictures first, or each experiment would fetch them for itself; unless the sweep chooses others.
+sweep: git $(READY) ## a grid of settings of one model, queued; table and picture in sweep/
+	$(if $(findstring data.,$(SWEEP)),,dvc repro prepare)
+	dvc exp run --queue --name $(NAME) $(SWEEP) evaluate@$(MODEL)
+	dvc queue start -j $(JOBS)
+	@python -m stages.sweep $(MODEL) $(NAME)
+
 register: git $(READY) ## what was trained into the MLflow store in use, where that lost it or is another one
 	dvc repro --force --single-item register
 
@@ -88,5 +105,5 @@ format: dev ## what ruff can mend by itself
 	ruff format .
 
 clean: ## caches, scratch and the environment; data, models and runs stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache data/scratch demo_reports
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache data/scratch demo_reports sweep
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -148,7 +148,7 @@ def test_a_training_that_was_killed_goes_on_in_the_same_run(store: Store, client
     with resumed:
         resumed.log_epoch(3, {"val_top1": 0.3})
     assert resumed.run_id == killed.run_id
-    points = client.get_metric_history(resumed.run_id, "val_top1")
+    points = sorted(client.get_metric_history(resumed.run_id, "val_top1"), key=lambda point: point.step)
     assert [(point.step, point.value) for point in points] == [(1, 0.1), (2, 0.2), (3, 0.3)]
     assert points[1].timestamp == killed.description.started + 4000
     assert client.get_run(resumed.run_id).info.status == "FINISHED"
@@ -160,5 +160,5 @@ def test_a_training_that_goes_on_with_another_store_has_its_history_there(store:
         store, "demo", "vit", params={"lr": 0.1}, tags={}, training_id="t" * 32, started=1_000, history=history
     ) as run:
         run.log_epoch(2, {"val_top1": 0.2})
-    assert [point.step for point in client.get_metric_history(run.run_id, "val_top1")] == [1, 2]
+    assert {point.step for point in client.get_metric_history(run.run_id, "val_top1")} == {1, 2}
     assert client.get_run(run.run_id).data.params == {"lr": "0.1"}
