@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 
-from stages.classifiers.vit_scratch.vit import PatchEmbedding, StochasticDepth, VisionTransformer
+from stages.classifiers.vit_scratch.vit import PatchEmbedding, StochasticDepth, VisionTransformer, sine_cosine_grid
 
 
 def copy_into_timm(ours: VisionTransformer, theirs: torch.nn.Module) -> None:
@@ -93,3 +93,19 @@ def test_stochastic_depth_leaves_out_whole_branches_in_training_alone():
 def test_stochastic_depth_grows_with_the_block():
     network = VisionTransformer(32, 4, embed_dim=12, depth=3, num_heads=1, drop_path=0.2)
     assert [block.drop_path.rate for block in network.blocks] == pytest.approx([0, 0.1, 0.2])
+
+
+def test_positions_start_as_sines_and_cosines_that_tell_tokens_apart():
+    grid = sine_cosine_grid(8, 194)
+    assert grid.shape == (64, 194)
+    assert (grid[:, 192:] == 0).all()  # what four does not divide
+    theirs = timm.layers.build_sincos2d_pos_embed([8, 8], 192, interleave_sin_cos=False)
+    # timm orders the quarters otherwise.
+    assert torch.allclose(grid[:, :192].sort(1).values, theirs.sort(1).values, atol=1e-5)
+    similarity = torch.nn.functional.normalize(grid, dim=1) @ torch.nn.functional.normalize(grid, dim=1).T
+    middle = similarity[27].reshape(8, 8)  # row 3, column 3
+    assert middle.argmax() == 27
+    assert middle[3, 4] > middle[3, 7]
+    assert middle[4, 3] > middle[7, 3]
+    network = VisionTransformer(32, num_classes=3)
+    assert network.position_embedding.square().mean().sqrt().item() == pytest.approx(0.1, rel=0.02)
