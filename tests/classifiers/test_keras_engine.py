@@ -17,7 +17,7 @@ from stages.classifiers.classifier import Examples, Reporter
 from stages.classifiers.errors import ClassifierError
 from stages.classifiers.keras_engine import session, weights
 from stages.classifiers.keras_engine.classifier import KerasClassifier, Phase
-from stages.classifiers.keras_engine.session import keras
+from stages.classifiers.keras_engine.session import keras, tf
 from stages.classifiers.keras_engine.training import compiled, segments, training_data, validation_data
 from stages.classifiers.keras_engine.weights import download_weights, read_weights
 from stages.classifiers.settings import Compute
@@ -189,6 +189,16 @@ def test_a_loss_that_is_no_number_stops_the_training(small, easy_examples):
     classifier.phases = lambda steps: [Phase(steps, lambda layer: True, keras.optimizers.SGD(1e30))]
     with pytest.raises(ClassifierError, match="lower the learning rate"):
         fit(classifier, easy_examples(320), easy_examples(16), epochs=2)
+
+
+@pytest.mark.parametrize("error", [tf.errors.ResourceExhaustedError(None, None, "OOM when allocating"), MemoryError()])
+def test_too_little_memory_is_one_line_that_says_what_to_lower(small, easy_examples, error):
+    def fail(epoch, metrics):
+        raise error
+
+    with pytest.raises(ClassifierError, match="out of memory with batch_size = 16: lower it") as caught:
+        fit(small(), easy_examples(64), easy_examples(16), reporter=Reporter(lambda step, metrics: None, fail))
+    assert "\n" not in str(caught.value)
 
 
 def test_weight_decay_pulls_on_matrices_only(small):

@@ -263,6 +263,39 @@ def test_a_diverging_loss_stops_the_training(vit_scratch, easy_examples):
         fit(classifier, train, train)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried"),
+        MemoryError(),
+    ],
+)
+def test_too_little_memory_is_one_line_that_says_what_to_lower(vit_scratch, easy_examples, error):
+    def fail(epoch, metrics):
+        raise error
+
+    with pytest.raises(ClassifierError, match="vit_scratch: out of memory with batch_size = 16: lower it") as caught:
+        fit(vit_scratch(), easy_examples(32), easy_examples(16), reporter=Reporter(lambda step, metrics: None, fail))
+    assert "\n" not in str(caught.value)
+
+
+def test_other_errors_keep_their_names(vit_scratch, easy_examples):
+    def fail(epoch, metrics):
+        raise RuntimeError("something else")
+
+    with pytest.raises(RuntimeError, match="something else"):
+        fit(vit_scratch(), easy_examples(32), easy_examples(16), reporter=Reporter(lambda step, metrics: None, fail))
+
+
+@pytest.mark.parametrize("changes", [{"strategy": "no-such-strategy"}, {"devices": 2, "accelerator": "mps"}])
+def test_devices_that_lightning_cannot_use_are_refused_in_one_line(vit_scratch, easy_examples, changes):
+    compute = CPU.model_copy(update=changes)
+    with pytest.raises(ClassifierError, match=r"compute\.") as caught:
+        vit_scratch().fit(easy_examples(32), easy_examples(16), epochs=1, compute=compute, reporter=Reporter.silent())
+    assert "\n" not in str(caught.value)
+
+
 def test_ctrl_c_ends_a_training_as_ctrl_c_does_elsewhere(make, easy_examples):
     def interrupt(epoch, metrics):
         signal.raise_signal(signal.SIGINT)
