@@ -138,8 +138,8 @@ class VisionTransformer(nn.Module):
     def initialize(self) -> None:
         """Initial weights: small ones for matrices (as in DeiT), LeCun for patches, a head that starts undecided.
 
-        Positions start as sines and cosines of row and column, 0.1 in root mean square, and are learned from there:
-        neighbours are alike from the first step on (one epoch of CIFAR-100: 36.6 % on validation against 34.6 %).
+        Positions start as sines and cosines of row and column, 0.3 in root mean square, and are learned from there:
+        neighbours are alike from the first step on (one epoch of CIFAR-100: 37.6 % on validation against 34.6 %).
 
         Muon moves a matrix by the same amount at every step, whatever its size: the wider Xavier weights of the paper's
         code are not forgotten within a short training (one epoch of CIFAR-100: 24.7 % on validation against 27.2 %).
@@ -151,7 +151,7 @@ class VisionTransformer(nn.Module):
         projection = self.patch_embedding.projection.weight
         nn.init.trunc_normal_(projection, std=math.sqrt(1 / projection.shape[1]))
         with torch.no_grad():
-            self.position_embedding.copy_(0.1 * math.sqrt(2) * sine_cosine_grid(self.grid_size, self.head.in_features))
+            self.position_embedding.copy_(0.3 * math.sqrt(2) * sine_cosine_grid(self.grid_size, self.head.in_features))
         nn.init.zeros_(self.head.weight)
 
     def forward(self, pixels: Tensor) -> Tensor:
