@@ -33,7 +33,7 @@ class Reporter:
 
     on_step(step, metrics): now and then; step counts optimizer steps from 1.
     on_epoch(epoch, metrics): after each pass, epoch from 1; metrics has train_loss, train_top1, val_loss, val_top1
-    (losses in nats, shares between 0 and 1) and learning_rate, all floats.
+    (losses in nats, shares between 0 and 1) and learning_rate (the highest of all layers), all floats.
     """
 
     on_step: Callable[[int, dict[str, float]], None]

@@ -125,6 +125,20 @@ def test_frozen_backbones_stay_as_they_were(vit_transfer, easy_examples):
     assert changed == {"head.weight", "head.bias"}
 
 
+def test_the_rate_falls_from_block_to_block_and_only_matrices_decay(vit_transfer):
+    classifier = vit_transfer(backbone="test_vit", lr=0.4, layer_decay=0.5, head_lr=0.7, weight_decay=0.1)
+    groups = classifier.optimizer("float32").param_groups
+    of = {id(parameter): group for group in groups for parameter in group["params"]}
+    body = classifier.body
+    assert len(of) == len(list(body.parameters()))
+    rates = [of[id(block.mlp.fc1.weight)]["lr"] for block in body.blocks]
+    assert rates == pytest.approx([0.4 * 0.5 ** (len(rates) - index) for index in range(len(rates))])
+    assert of[id(body.patch_embed.proj.weight)]["lr"] == pytest.approx(rates[0] / 2)
+    assert of[id(body.head.weight)]["lr"] == of[id(body.head.bias)]["lr"] == 0.7
+    decaying = {id(parameter) for group in groups if group["weight_decay"] for parameter in group["params"]}
+    assert decaying == {id(parameter) for parameter in body.parameters() if parameter.ndim in (2, 4)}
+
+
 def test_a_training_may_begin_with_smaller_pictures(vit_transfer, easy_examples, monkeypatch):
     sizes = []
     classifier = vit_transfer(image_size=64, small_size=32, small_fraction=0.75, batch_size=8)

@@ -187,7 +187,8 @@ class _Loop:
         """Count what was seen since the last report."""
         loss, correct = self.sum_of_all(self.window)
         self.window.zero_()
-        self.progress.add(step + 1, loss, correct, learning_rate=self.optimizer.param_groups[0]["lr"])
+        highest = max(group["lr"] for group in self.optimizer.param_groups)
+        self.progress.add(step + 1, loss, correct, learning_rate=highest)
 
     @torch.no_grad()
     def validate(self) -> tuple[float, float]:

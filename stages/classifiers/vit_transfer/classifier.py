@@ -10,6 +10,7 @@ import timm
 import torch
 from safetensors import safe_open
 from timm.models.vision_transformer import VisionTransformer
+from timm.optim import param_groups_layer_decay
 
 from ..errors import ClassifierError
 from ..finetuned import FinetunedClassifier
@@ -126,15 +127,22 @@ class VitTransfer(FinetunedClassifier, TorchClassifier):
         return head
 
     def optimizer(self, precision: str) -> torch.optim.Optimizer:
+        """AdamW; the new head has a rate of its own, the backbone's falls by `layer_decay` from each block to the one
+        below it (Clark et al., 2020, https://arxiv.org/abs/2003.10555): the first blocks are the most general.
+        """
         s = self.settings
         head = {id(parameter) for parameter in self._head().parameters()}
         groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
-        for parameter in self.body.parameters():
-            if parameter.requires_grad:
-                rate = s.head_lr if id(parameter) in head else s.lr
-                # Matrices only: pulling biases, norms and embeddings to zero serves nothing.
-                decay = s.weight_decay if parameter.ndim in (2, 4) else 0.0
-                groups.setdefault((rate, decay), []).append(parameter)
+        # Weights decay in matrices only: pulling biases, norms and embeddings to zero serves nothing.
+        for layer in param_groups_layer_decay(
+            self.body,
+            weight_decay=s.weight_decay,
+            layer_decay=s.layer_decay,
+            no_weight_decay_list=self.body.no_weight_decay(),
+        ):
+            for parameter in layer["params"]:
+                rate = s.head_lr if id(parameter) in head else s.lr * layer["lr_scale"]
+                groups.setdefault((rate, layer["weight_decay"]), []).append(parameter)
         return torch.optim.AdamW(
             [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
         )

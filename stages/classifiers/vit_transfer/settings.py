@@ -1,6 +1,8 @@
 """Settings of the pretrained Vision Transformer; params.yaml says what each one means."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from ..settings import ClassifierSettings, Count, Fraction, NonNegative, Positive
 
@@ -13,6 +15,7 @@ class Settings(ClassifierSettings):
     small_size: Count | None
     small_fraction: Fraction
     lr: Positive
+    layer_decay: Annotated[Positive, Field(le=1)]
     head_lr: Positive
     weight_decay: NonNegative
     warmup_fraction: Fraction
