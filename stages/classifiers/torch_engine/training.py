@@ -5,6 +5,7 @@ epoch exactly as if it had never stopped. For that, everything at a step follows
 learning rate, the random numbers of dropout. A checkpoint holds weights, optimizer and the sums of the epoch so far.
 """
 
+import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,6 +73,8 @@ def fit(
 
 def start_fabric(compute: Compute, resolved: dict[str, Any]) -> Fabric:
     """Fabric on the devices asked for, its processes running; ClassifierError where Lightning cannot do that."""
+    for name in ("lightning.fabric", "lightning.pytorch"):  # they repeat what we say ourselves
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         fabric = Fabric(
             accelerator=resolve_device(compute),
