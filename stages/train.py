@@ -4,6 +4,7 @@ import argparse
 import csv
 import json
 import shutil
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -56,9 +57,12 @@ def main() -> None:
         paths.SCRATCH / "features", {key: configuration[key] for key in ("data", "code", "libraries")}
     )
     checkpoints = Checkpoints(paths.SCRATCH / f"checkpoints-{name}", configuration, compute.checkpoint_minutes)
+    fit = partial(
+        classifier.fit, train, val, epochs=epochs, compute=compute, checkpoints=checkpoints, features=features
+    )
     if process_rank() > 0:
         # One of several processes that train one model: the first one keeps the books.
-        classifier.fit(train, val, epochs=epochs, compute=compute, reporter=Reporter.silent(), checkpoints=checkpoints)
+        fit(reporter=Reporter.silent())
         return
     notes = checkpoints.notes  # of the same training, if it was broken off
     run = TrainingRun.start(
@@ -75,13 +79,10 @@ def main() -> None:
         dataset=DatasetUsed(
             prepared.source, prepared.data_sha256, prepared.description["counts"], settings.data.origin
         ),
-        training_id=notes.get("training_id"),
-        started=notes.get("started"),
-        history=notes.get("history", ()),
+        **notes,
     )
-    notes.setdefault("training_id", run.description.training_id)
-    notes.setdefault("started", run.description.started)
     history = notes.setdefault("history", [])
+    notes |= {"training_id": run.description.training_id, "started": run.description.started}
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
         history.append({"epoch": epoch, "seconds": checkpoints.seconds, **metrics})
@@ -89,15 +90,7 @@ def main() -> None:
 
     scratch_model, scratch_run = _empty(paths.SCRATCH / f"model-{name}"), _empty(paths.SCRATCH / f"run-{name}")
     with run:
-        classifier.fit(
-            train,
-            val,
-            epochs=epochs,
-            compute=compute,
-            reporter=Reporter(run.log_step, on_epoch),
-            checkpoints=checkpoints,
-            features=features,
-        )
+        fit(reporter=Reporter(run.log_step, on_epoch))
         seconds = checkpoints.seconds
         classifier.save(scratch_model)
         saved = json.loads((scratch_model / classifiers.DESCRIPTION).read_text(encoding="utf-8"))

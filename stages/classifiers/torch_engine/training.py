@@ -7,6 +7,7 @@ learning rate, the random numbers of dropout. A checkpoint holds weights, optimi
 
 import logging
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -57,7 +58,13 @@ def fit(
     batches = Batches.of(train, settings, classifier.seed)
     fabric = start_fabric(compute, classifier.resolved)
     if fabric.is_global_zero:
-        print(f"{settings.classifier}: training {describe(fabric, classifier.resolved)}", flush=True)
+        resolved = classifier.resolved
+        processes = f", {fabric.world_size} processes" if fabric.world_size > 1 else ""
+        print(
+            f"{settings.classifier}: training in {resolved['precision']} on {resolved['device']}, "
+            f"{resolved['threads']} CPU threads{processes}",
+            flush=True,
+        )
     try:
         with deterministic(compute.deterministic), torch.random.fork_rng(devices=[]):
             _Loop(classifier, batches, val, epochs, fabric, reporter, checkpoints).run()
@@ -92,12 +99,6 @@ def start_fabric(compute: Compute, resolved: dict[str, Any]) -> Fabric:
             f"do not work on {resolved['device']}: {reason}"
         ) from error
     return fabric
-
-
-def describe(fabric: Fabric, resolved: dict[str, Any]) -> str:
-    """For people: on what and in which precision."""
-    processes = f", {fabric.world_size} processes" if fabric.world_size > 1 else ""
-    return f"in {resolved['precision']} on {resolved['device']}, {torch.get_num_threads()} CPU threads{processes}"
 
 
 class _Loop:
@@ -256,6 +257,8 @@ def _seed(*numbers: int) -> int:
 @contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:
     """Only operations that give the same bits every time; torch raises where it knows none."""
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch asks for on CUDA
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(wanted)
     try:
