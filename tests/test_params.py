@@ -1,5 +1,7 @@
 """params.yaml: what is accepted, and what a mistake is told."""
 
+import re
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -146,3 +148,20 @@ def test_a_missing_file_is_named(tmp_path):
 def test_an_unknown_model_is_refused_with_the_known_ones(read):
     with pytest.raises(UserError, match="no model 'vit'.*vit_scratch, vit_transfer, mobilenet_transfer"):
         read().model("vit")
+
+
+def test_the_recipes_in_the_comments_are_settings_of_their_model(read):
+    lines = SHIPPED.read_text().splitlines()
+    starts = [index for index, line in enumerate(lines) if line.startswith("    # Recipe for ")]
+    assert len(starts) >= 2
+    for start in starts:
+        model = next(line for line in reversed(lines[:start]) if re.match(r"  \w+:", line)).split(":")[0].strip()
+        keys = [
+            line.removeprefix("    #   ") for line in takewhile(lambda line: line[:8] == "    #   ", lines[start + 1 :])
+        ]
+        recipe = yaml.safe_load("\n".join(keys))
+        shipped = read().model(model).model_dump()
+        assert recipe.items() - shipped.items(), "it changes something"
+        changed = read({f"models.{model}.{key}": value for key, value in recipe.items()}).model(model)
+        assert changed.model_dump() == shipped | recipe
+        assert lines[start].startswith(f"    # Recipe for {recipe['epochs']} epochs")
