@@ -24,7 +24,8 @@ DEMO := \
 	-S models.mobilenet_transfer.lr=0.003
 
 # What `make sweep` tries of one model: every value with every other, in DVC's syntax. These nine trainings take more
-# than an hour on 2 cores. Others: make sweep MODEL=vit_transfer SWEEP="-S 'models.vit_transfer.lr=0.0001,0.0002,0.0004'" JOBS=2
+# than an hour on 2 cores. Others, two at a time:
+#   make sweep MODEL=vit_transfer SWEEP="-S 'models.vit_transfer.lr=0.0001,0.0002,0.0004'" JOBS=2
 MODEL := vit_scratch
 SWEEP := \
 	-S 'models.$(MODEL).muon_lr=0.001,0.002,0.004' \
@@ -33,7 +34,7 @@ JOBS := 1
 # Of the experiments: NAME-1, NAME-2 ...
 NAME := sweep-$(shell date +%m%d-%H%M%S)
 
-.PHONY: help env dev demo repro sweep register app ui test lint format clean git browser
+.PHONY: help env dev demo repro sweep register app ui bench test lint format clean git browser
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 10
@@ -85,6 +86,9 @@ app: $(READY) ## the Streamlit app
 
 ui: $(READY) ## the MLflow pages
 	mlflow ui
+
+bench: $(READY) ## speed and memory of training, against the notebook way, in 10 minutes: reports/benchmark.md
+	python -m stages.bench
 
 test: git dev browser ## all tests, the slow ones too (installs Chromium on Debian if it may)
 	python -m pytest
