@@ -139,6 +139,20 @@ def test_the_rate_falls_from_block_to_block_and_only_matrices_decay(vit_transfer
     assert decaying == {id(parameter) for parameter in body.parameters() if parameter.ndim in (2, 4)}
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_only_bfloat16_training_on_a_cpu_does_without_fused_attention(vit_transfer, easy_examples, precision):
+    used = {"training": set(), "evaluation": set()}
+    classifier = vit_transfer(backbone="test_vit")
+    attention = classifier.body.blocks[0].attn
+    attention.register_forward_pre_hook(
+        lambda layer, inputs: used["training" if layer.training else "evaluation"].add(layer.fused_attn)
+    )
+    compute = Compute(accelerator="cpu", precision=precision, threads=1)
+    train = easy_examples(32)
+    classifier.fit(train, train, epochs=2, compute=compute, reporter=Reporter.silent())
+    assert used == {"training": {precision == "float32"}, "evaluation": {True}}
+
+
 def test_a_training_may_begin_with_smaller_pictures(vit_transfer, easy_examples, monkeypatch):
     sizes = []
     classifier = vit_transfer(image_size=64, small_size=32, small_fraction=0.75, batch_size=8)

@@ -4,7 +4,13 @@ import pytest
 import timm
 import torch
 
-from stages.classifiers.vit_scratch.vit import PatchEmbedding, StochasticDepth, VisionTransformer, sine_cosine_grid
+from stages.classifiers.vit_scratch.vit import (
+    PatchEmbedding,
+    StochasticDepth,
+    VisionTransformer,
+    attention,
+    sine_cosine_grid,
+)
 
 
 def copy_into_timm(ours: VisionTransformer, theirs: torch.nn.Module) -> None:
@@ -77,6 +83,17 @@ def test_heads_that_do_not_divide_the_width_are_refused():
 def test_at_first_every_class_is_as_likely():
     logits = VisionTransformer(32, num_classes=3)(torch.randn(2, 3, 32, 32))
     torch.testing.assert_close(logits, torch.zeros(2, 3))
+
+
+def test_attention_in_bfloat16_training_is_the_fused_one_written_out():
+    torch.manual_seed(0)
+    tensors = [torch.randn(2, 3, 5, 8, dtype=torch.bfloat16) for _ in range(3)]
+    fused = torch.nn.functional.scaled_dot_product_attention(*tensors)
+    for tensor in tensors:
+        tensor.requires_grad_()
+    plain = attention(*tensors)
+    assert "ScaledDotProduct" not in str(plain.grad_fn)
+    torch.testing.assert_close(plain, fused, atol=0.02, rtol=0.02)
 
 
 def test_stochastic_depth_leaves_out_whole_branches_in_training_alone():
