@@ -62,7 +62,8 @@ def main() -> None:
     )
     if process_rank() > 0:
         # One of several processes that train one model: the first one keeps the books.
-        fit(reporter=Reporter.silent())
+        if classifier.trains_in_processes:
+            fit(reporter=Reporter.silent())
         return
     notes = checkpoints.notes  # of the same training, if it was broken off
     run = TrainingRun.start(

@@ -65,6 +65,11 @@ class Classifier(ABC):
         self.seed = seed
         self.resolved: dict[str, Any] = {}  # what was chosen by looking: weights; by `resolve`, the machine
 
+    @property
+    def trains_in_processes(self) -> bool:
+        """Whether processes that torchrun or srun started share a training; else the first of them trains alone."""
+        return False
+
     @classmethod  # noqa: B027 - a framework may have nothing to settle
     def configure(cls, compute: Compute) -> None:
         """Settle what a framework fixes once it has started (threads, devices): before the first one is constructed."""
@@ -162,3 +167,45 @@ class Classifier(ABC):
         )
         classifier.load_weights(file)
         return classifier
+
+
+class FinetunedClassifier(Classifier):
+    """What classifiers with a pretrained backbone share: `finetune: full` trains all of it, `head` a new head alone.
+
+    Stands before an engine's class among a classifier's parents.
+    """
+
+    @abstractmethod
+    def backbone_facts(self) -> dict[str, Any]:
+        """All that decides the features beside data and code: weights, size of the pictures, precision."""
+
+    @abstractmethod
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """What the head sees: images (B, H, W, 3) uint8 to (B, D) float32."""
+
+    @abstractmethod
+    def set_head(self, weight: np.ndarray, bias: np.ndarray) -> None:
+        """Put weight (D, C) and bias (C,), both float32, into the head; features are asked for no more."""
+
+    @property
+    def trains_in_processes(self) -> bool:
+        return self.settings.finetune == "full" and super().trains_in_processes  # type: ignore[attr-defined]
+
+    def fit(
+        self,
+        train: Examples,
+        val: Examples,
+        *,
+        epochs: int,
+        compute: Compute,
+        reporter: Reporter,
+        checkpoints: "Checkpoints | None" = None,
+        features: "FeatureCache | None" = None,
+    ) -> None:
+        if self.settings.finetune == "full":  # type: ignore[attr-defined]
+            super().fit(train, val, epochs=epochs, compute=compute, reporter=reporter, checkpoints=checkpoints)  # type: ignore[safe-super]
+            return
+        from .frozen import fit_head
+
+        self.resolve(compute)
+        self.resolved["head_C"] = fit_head(self, train, val, reporter, features)

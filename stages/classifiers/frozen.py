@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from .classifier import Examples, Reporter
-from .finetuned import FinetunedClassifier
+from .classifier import Examples, FinetunedClassifier, Reporter
 
 BATCH = 256  # pictures at a time
 # Inverse strengths of the L2 penalty (scikit-learn's C), on features of unit variance and the sum of all losses.

@@ -102,7 +102,8 @@ class Progress:
         self.step = step
         self.epoch_loss, self.epoch_correct = float(state["loss"]), float(state["correct"])
         total = self.epochs * len(self.batches)
-        print(f"{self.classifier_name}: going on from the checkpoint after step {step:,} of {total:,}", flush=True)
+        if not self.reporter.is_silent:
+            print(f"{self.classifier_name}: going on from the checkpoint after step {step:,} of {total:,}", flush=True)
 
     def close(self) -> None:
         """Finish the bar, also of an epoch that was broken off."""

@@ -54,11 +54,21 @@ class Compute(Section):
 
 
 def process_rank() -> int:
-    """Which of a training's processes this is, from 0: as torchrun, SLURM or Lightning's own launcher say."""
-    for variable in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+    """Which of a training's processes this is; 0: the one that keeps the books."""
+    # torchrun; Lightning's own launcher, which may itself run within a SLURM job; srun.
+    for variables in (("RANK",), ("NODE_RANK", "LOCAL_RANK"), ("SLURM_PROCID",)):
+        ranks = [int(os.environ[name]) for name in variables if os.environ.get(name, "").isdecimal()]
+        if ranks:
+            return max(ranks)
+    return 0
+
+
+def started_processes() -> int:
+    """How many processes torchrun or srun started for this training; 1 where neither did."""
+    for variable in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
         if os.environ.get(variable, "").isdecimal():
             return int(os.environ[variable])
-    return 0
+    return 1
 
 
 class ClassifierSettings(Section):

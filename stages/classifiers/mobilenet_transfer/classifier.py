@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..finetuned import FinetunedClassifier
+from ..classifier import FinetunedClassifier
 from ..keras_engine import session
 from ..keras_engine.classifier import KerasClassifier, Phase, leaf_layers
 from ..keras_engine.session import keras  # by way of the folder that chooses its backend

@@ -39,6 +39,10 @@ class TorchClassifier(Classifier):
             self.preprocessing, self.body = self.build()
         self.network = torch.nn.Sequential(self.preprocessing, self.body)
 
+    @property
+    def trains_in_processes(self) -> bool:
+        return True
+
     @classmethod
     def configure(cls, compute: Compute) -> None:
         torch.set_num_threads(compute.cpu_threads)

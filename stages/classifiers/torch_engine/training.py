@@ -23,7 +23,7 @@ from ..checkpoints import Checkpoints
 from ..classifier import Examples, Reporter
 from ..errors import ClassifierError
 from ..progress import REPORT_EVERY, Progress
-from ..settings import Compute
+from ..settings import Compute, started_processes
 from .precision import LIGHTNING_PRECISION, resolve_device
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def fit(
     settings = classifier.settings
     batches = Batches.of(train, settings, classifier.seed)
     fabric = start_fabric(compute, classifier.resolved)
+    classifier.resolved["processes"] = fabric.world_size
     if fabric.is_global_zero:
         resolved = classifier.resolved
         processes = f", {fabric.world_size} processes" if fabric.world_size > 1 else ""
@@ -80,6 +81,12 @@ def fit(
 
 def start_fabric(compute: Compute, resolved: dict[str, Any]) -> Fabric:
     """Fabric on the devices asked for, its processes running; ClassifierError where Lightning cannot do that."""
+    started = started_processes()
+    if compute.num_nodes > 1 and started == 1 and "NODE_RANK" not in os.environ:  # it would wait for the others
+        raise ClassifierError(
+            f"compute.num_nodes = {compute.num_nodes}: start the training on every machine, with torchrun or srun "
+            "(docs/scaling.md), not from one of them alone"
+        )
     for name in ("lightning.fabric", "lightning.pytorch"):  # they repeat what we say ourselves
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
@@ -98,6 +105,12 @@ def start_fabric(compute: Compute, resolved: dict[str, Any]) -> Fabric:
             f"compute.devices = {compute.devices!r}, num_nodes = {compute.num_nodes}, strategy = {compute.strategy!r} "
             f"do not work on {resolved['device']}: {reason}"
         ) from error
+    if started > 1 and started != fabric.world_size:
+        # Each would train the whole model, all into the same folders.
+        raise ClassifierError(
+            f"{started} processes were started, but compute.devices = {compute.devices!r} and num_nodes = "
+            f"{compute.num_nodes} make {fabric.world_size}: let them agree"
+        )
     return fabric
 
 
@@ -179,7 +192,8 @@ class _Loop:
 
     def part(self, rows: np.ndarray) -> Tensor:
         """This process's part of a batch, on its device: every so many-th row."""
-        part = np.ascontiguousarray(rows[self.fabric.global_rank :: self.fabric.world_size])
+        # A copy: of a single row, ascontiguousarray leaves the negative stride of mixed labels as it is.
+        part = np.array(rows[self.fabric.global_rank :: self.fabric.world_size], order="C")
         return torch.from_numpy(part).to(self.fabric.device, non_blocking=True)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -234,14 +248,19 @@ class _Loop:
 
     def resume(self) -> int:
         """Take over the checkpoint's state, if there is one; the number of steps that are done."""
-        checkpoint = self.checkpoints.latest if self.checkpoints else None
-        if checkpoint is None:
+        state = None
+        if self.checkpoints and self.checkpoints.latest and self.fabric.is_global_zero:
+            checkpoint = self.checkpoints.latest
+            state = torch.load(checkpoint.file, map_location="cpu", weights_only=True)  # no code can hide in it
+            state |= checkpoint.progress
+        if self.fabric.world_size > 1:
+            state = self.fabric.broadcast(state)  # another machine may have no such file, or an older one
+        if state is None:
             return 0
-        state = torch.load(checkpoint.file, map_location="cpu", weights_only=True)  # no code can hide in it
         self.classifier.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        step = int(checkpoint.progress["step"])
-        self.progress.resume(step, checkpoint.progress["epoch"])
+        step = int(state["step"])
+        self.progress.resume(step, state["epoch"])
         return step
 
 

@@ -12,8 +12,8 @@ from safetensors import safe_open
 from timm.models.vision_transformer import VisionTransformer
 from timm.optim import param_groups_layer_decay
 
+from ..classifier import FinetunedClassifier
 from ..errors import ClassifierError
-from ..finetuned import FinetunedClassifier
 from ..torch_engine.classifier import TorchClassifier
 from ..torch_engine.preprocessing import Preprocessing
 from .settings import Settings
