@@ -33,7 +33,7 @@ def main() -> None:
     model, name = arguments.model, arguments.name
     params.read().model(model)
     # By number: hours later, when the experiments are done, HEAD may be another commit.
-    commit = _output("git", "rev-parse", "--verify", arguments.rev).strip()
+    commit = command_output("git", "rev-parse", "--verify", arguments.rev).strip()
     again = f"python -m stages.sweep {model} {name} --rev {commit[:10]}"
     for former in (TABLE, PICTURE):
         former.unlink(missing_ok=True)
@@ -44,7 +44,7 @@ def main() -> None:
             f"the experiments go on in the background: `{again}` waits for them again, `dvc queue stop --kill` and "
             "`dvc queue remove --queued` end them"
         )
-    found = experiments.parse(json.loads(_dvc("exp", "show", "--json", "--rev", commit)), name, model)
+    found = experiments.parse(json.loads(dvc("exp", "show", "--json", "--rev", commit)), name, model)
     report(found, name, model, commit)
 
 
@@ -53,7 +53,7 @@ def wait(name: str, again: str) -> None:
     started = attended = time.monotonic()
     said, seen_done = "", 0
     while seen_done < 2:
-        queue = Queue.parse(_dvc("queue", "status"), name)
+        queue = Queue.parse(dvc("queue", "status"), name)
         # Twice: DVC reads one list after the other, and misses a task that goes from one to the next meanwhile.
         seen_done = seen_done + 1 if queue.is_done else 0
         if not seen_done and str(queue) != said:
@@ -99,21 +99,23 @@ def _minutes(experiment: Experiment, model: str) -> float | None:
     """How long it trained; None where DVC's cache does not hold that any more."""
     if experiment.val_top1 is None:
         return None
-    import dvc.api
+    from dvc import api
     from dvc.exceptions import DvcException
 
     file = (paths.RUNS / model / "run.json").as_posix()
     try:
-        return float(json.loads(dvc.api.read(file, rev=experiment.rev))["seconds"]) / 60
+        return float(json.loads(api.read(file, rev=experiment.rev))["seconds"]) / 60
     except (DvcException, OSError, ValueError, KeyError):
         return None
 
 
-def _dvc(*arguments: str) -> str:
-    return _output(sys.executable, "-m", "dvc", *arguments)
+def dvc(*arguments: str) -> str:
+    """What a command of DVC prints; UserError where it fails."""
+    return command_output(sys.executable, "-m", "dvc", *arguments)
 
 
-def _output(*command: str) -> str:
+def command_output(*command: str) -> str:
+    """What a command prints; UserError where it fails."""
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"`{' '.join(command)}` failed: {' '.join(done.stderr.split())[-300:]}")

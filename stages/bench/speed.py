@@ -14,7 +14,6 @@ from stages.bench.job import Job
 from stages.classifiers.batches import Batches
 from stages.classifiers.checkpoints import Checkpoints
 from stages.classifiers.classifier import Classifier, Examples, Reporter
-from stages.classifiers.progress import Progress
 from stages.errors import UserError
 
 if TYPE_CHECKING:
@@ -80,7 +79,6 @@ def ours(job: Job, steps: int, seconds: float) -> dict[str, Any]:
     way, settings = _way_of(classifier), classifier.settings
     total = WARM_UP + steps
     watch = Stopwatch(steps, 0.0, way.wait)
-    _call_after_each_step(watch)
     train, val = job.examples("train"), job.examples("val")
     checkpoints = TimedCheckpoints(Path(job.scratch) / "checkpoints", {}, compute.checkpoint_minutes)
     with _tracking(job) as run:
@@ -89,7 +87,7 @@ def ours(job: Job, steps: int, seconds: float) -> dict[str, Any]:
             _first(val, settings.batch_size),
             epochs=1,
             compute=compute,
-            reporter=Reporter(run.log_step, run.log_epoch),
+            reporter=Reporter(run.log_step, run.log_epoch, after_step=watch),
             checkpoints=checkpoints,
         )
     checkpoints.clear()
@@ -138,17 +136,6 @@ def _first(examples: Examples, count: int) -> Examples:
     """So many examples, from the first on; where there are fewer, again and again."""
     rows = np.arange(count) % len(examples.labels)
     return Examples(examples.images[rows], examples.labels[rows])
-
-
-def _call_after_each_step(watch: Callable[[], object]) -> None:
-    """For the rest of this process: the contract's own reports come every so many steps, too rarely for slow ones."""
-    advance = Progress.advance
-
-    def advance_and_tell(self: Progress) -> None:
-        advance(self)
-        watch()
-
-    Progress.advance = advance_and_tell  # type: ignore[method-assign]
 
 
 def _tracking(job: Job) -> "TrainingRun":

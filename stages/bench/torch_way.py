@@ -15,6 +15,7 @@ from stages.classifiers.batches import Batch
 from stages.classifiers.classifier import Classifier, Examples
 from stages.classifiers.settings import Compute
 from stages.classifiers.torch_engine.classifier import TorchClassifier
+from stages.classifiers.torch_engine.training import deterministic
 
 LEARNING_RATE = 1e-3
 
@@ -92,8 +93,8 @@ def model_step(classifier: Classifier, batch: Batch, compute: Compute) -> Callab
     images = torch.from_numpy(batch.images.copy()).to(device)
     labels = torch.from_numpy(batch.labels).to(device)
     smoothing = getattr(ours.settings, "label_smoothing", 0.0)
-    torch.use_deterministic_algorithms(compute.deterministic)  # as in fit: it decides which operations run
 
+    @deterministic(compute.deterministic)  # as in fit: it decides which operations run
     def step(progress: float) -> None:
         ours.before_step(progress)
         with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):

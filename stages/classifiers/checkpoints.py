@@ -1,6 +1,5 @@
 """The latest state of a training on disk: written whole or not at all, and used for nothing but the same training."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -9,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from .hashes import file_sha256
 
 INDEX = "checkpoint.json"
 
@@ -69,7 +70,7 @@ class Checkpoints:
         unfinished.replace(file)
         index = {
             "file": file.name,
-            "sha256": _sha256(file),
+            "sha256": file_sha256(file),
             "configuration": self.configuration,
             "seconds": self.seconds,
             "progress": dict(progress),
@@ -94,7 +95,7 @@ class Checkpoints:
             index = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))
             file = self.folder / Path(index["file"]).name
             differing = _differences(index["configuration"], self.configuration)
-            intact = _sha256(file) == index["sha256"]
+            intact = file_sha256(file) == index["sha256"]
             checkpoint = Checkpoint(file, dict(index["progress"]))
             notes, seconds = dict(index["notes"]), float(index["seconds"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -118,11 +119,6 @@ def _differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
         else:
             names.append(key)
     return names
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _to_disk(file: Path) -> None:

@@ -1,6 +1,5 @@
 """The contract of the three classifiers: fit, logits on raw pictures, save, load."""
 
-import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -12,8 +11,9 @@ import numpy as np
 
 from . import DESCRIPTION, settings_class
 from .errors import ClassifierError
+from .hashes import file_sha256
 from .pictures import shrink
-from .settings import ClassifierSettings, Compute
+from .settings import ClassifierSettings, Compute, FinetuneSettings
 
 if TYPE_CHECKING:
     from .checkpoints import Checkpoints
@@ -34,16 +34,31 @@ class Reporter:
     on_step(step, metrics): now and then; step counts optimizer steps from 1.
     on_epoch(epoch, metrics): after each pass, epoch from 1; metrics has train_loss, train_top1, val_loss, val_top1
     (losses in nats, shares between 0 and 1) and learning_rate (the highest of all layers), all floats.
+    after_step(): after each optimizer step.
     """
 
     on_step: Callable[[int, dict[str, float]], None]
     on_epoch: Callable[[int, dict[str, float]], None]
+    after_step: Callable[[], object] = lambda: None
     is_silent: bool = False  # show no progress bar either
 
     @classmethod
     def silent(cls) -> Self:
         """One that tells nobody."""
         return cls(lambda step, metrics: None, lambda epoch, metrics: None, is_silent=True)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training is given; see Classifier.fit."""
+
+    train: Examples
+    val: Examples
+    epochs: int
+    compute: Compute
+    reporter: Reporter
+    checkpoints: "Checkpoints | None" = None
+    features: "FeatureCache | None" = None
 
 
 class Classifier(ABC):
@@ -81,7 +96,6 @@ class Classifier(ABC):
         ClassifierError where `compute` asks for what is not there.
         """
 
-    @abstractmethod
     def fit(
         self,
         train: Examples,
@@ -99,6 +113,12 @@ class Classifier(ABC):
         features: where a frozen backbone's features are kept, if the classifier trains a head alone.
         ClassifierError where the loss runs away or memory does not suffice.
         """
+        self.resolve(compute)
+        self.train(Training(train, val, epochs, compute, reporter, checkpoints, features))
+
+    @abstractmethod
+    def train(self, training: Training) -> None:
+        """What fit does, once `resolve` has looked at the machine."""
 
     @abstractmethod
     def logits_of_trained_size(self, images: np.ndarray) -> np.ndarray:
@@ -139,7 +159,7 @@ class Classifier(ABC):
             "num_classes": self.num_classes,
             "image_size": self.image_size,
             "weights": weights.name,
-            "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+            "weights_sha256": file_sha256(weights),
         }
         (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
@@ -152,7 +172,7 @@ class Classifier(ABC):
             # The initial weights are about to be replaced: where they came from does not matter any more.
             settings = description["settings"] | ({"weights": "random"} if "weights" in description["settings"] else {})
             file = folder / Path(description["weights"]).name
-            found = hashlib.sha256(file.read_bytes()).hexdigest()
+            found = file_sha256(file)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ClassifierError(f"{folder} holds no saved classifier ({error}): train it again") from error
         if found != description["weights_sha256"]:
@@ -175,6 +195,8 @@ class FinetunedClassifier(Classifier):
     Stands before an engine's class among a classifier's parents.
     """
 
+    settings: FinetuneSettings
+
     @abstractmethod
     def backbone_facts(self) -> dict[str, Any]:
         """All that decides the features beside data and code: weights, size of the pictures, precision."""
@@ -189,23 +211,12 @@ class FinetunedClassifier(Classifier):
 
     @property
     def trains_in_processes(self) -> bool:
-        return self.settings.finetune == "full" and super().trains_in_processes  # type: ignore[attr-defined]
+        return self.settings.finetune == "full" and super().trains_in_processes
 
-    def fit(
-        self,
-        train: Examples,
-        val: Examples,
-        *,
-        epochs: int,
-        compute: Compute,
-        reporter: Reporter,
-        checkpoints: "Checkpoints | None" = None,
-        features: "FeatureCache | None" = None,
-    ) -> None:
-        if self.settings.finetune == "full":  # type: ignore[attr-defined]
-            super().fit(train, val, epochs=epochs, compute=compute, reporter=reporter, checkpoints=checkpoints)  # type: ignore[safe-super]
+    def train(self, training: Training) -> None:
+        if self.settings.finetune == "full":
+            super().train(training)  # type: ignore[safe-super] # the engine's
             return
         from .frozen import fit_head
 
-        self.resolve(compute)
-        self.resolved["head_C"] = fit_head(self, train, val, reporter, features)
+        self.resolved["head_C"] = fit_head(self, training)

@@ -4,19 +4,17 @@ Without augmentation the features of a picture never change. They are computed o
 them is a multinomial logistic regression: convex, fitted in seconds, its regularisation chosen on validation.
 """
 
-import hashlib
-import json
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from .classifier import Examples, FinetunedClassifier, Reporter
+from .classifier import FinetunedClassifier, Training
+from .hashes import json_sha256
+from .progress import progress_bar
 
 BATCH = 256  # pictures at a time
 # Inverse strengths of the L2 penalty (scikit-learn's C), on features of unit variance and the sum of all losses.
@@ -38,8 +36,7 @@ class FeatureCache:
     def features(self, split: str, backbone: FinetunedClassifier, images: np.ndarray) -> np.ndarray:
         """The features (N, D) float32 of a split's images (N, H, W, 3) uint8, memory-mapped; computed where missing."""
         key = {**self.key, "backbone": backbone.backbone_facts(), "split": split, "count": len(images)}
-        content = json.dumps(key, sort_keys=True, default=str)
-        file = self.folder / f"{hashlib.sha256(content.encode()).hexdigest()}.npy"
+        file = self.folder / f"{json_sha256(key)}.npy"
         if not file.exists():
             self._compute(file, split, backbone, images)
         return np.load(file, mmap_mode="r", allow_pickle=False)
@@ -49,32 +46,24 @@ class FeatureCache:
         unfinished = file.with_suffix(".unfinished")
         width = backbone.features(images[:1]).shape[1]
         stored = np.lib.format.open_memmap(unfinished, "w+", np.float32, (len(images), width))
-        for start in tqdm(
-            range(0, len(images), BATCH),
-            desc=f"Features of {split}",
-            unit="batch",
-            mininterval=0.2 if sys.stderr.isatty() else 20,  # seconds; few lines in a log file
-        ):
+        for start in progress_bar(range(0, len(images), BATCH), desc=f"Features of {split}", unit="batch"):
             stored[start : start + BATCH] = backbone.features(images[start : start + BATCH])
         stored.flush()
         unfinished.replace(file)
 
 
-def fit_head(
-    backbone: FinetunedClassifier, train: Examples, val: Examples, reporter: Reporter, cache: FeatureCache | None
-) -> float:
+def fit_head(backbone: FinetunedClassifier, training: Training) -> float:
     """Fit the head to the training pictures and report it as one epoch; returns the strength that validation chose.
-
-    cache: where features are kept; None: nowhere.
 
     Multinomial logistic regression on standardised features (scikit-learn, L-BFGS), from the strongest penalty to
     the weakest, each one starting from the weights before; the best top-1 on `val` is kept.
     """
     from sklearn.linear_model import LogisticRegression  # takes a second to import
 
+    train, val, cache = training.train, training.val, training.features
     if cache is None:
         with TemporaryDirectory() as folder:
-            return fit_head(backbone, train, val, reporter, FeatureCache(Path(folder), {}))
+            return fit_head(backbone, replace(training, features=FeatureCache(Path(folder), {})))
     train_features = cache.features("train", backbone, train.images)
     val_features = cache.features("val", backbone, val.images)
     mean = train_features.mean(0, dtype=np.float64).astype(np.float32)
@@ -102,7 +91,7 @@ def fit_head(
     measures = {}
     for name, features, labels in (("train", train_features, train.labels), ("val", val_features, val.labels)):
         measures[f"{name}_loss"], measures[f"{name}_top1"] = _loss_and_top1(features, labels, weight, bias)
-    reporter.on_epoch(1, measures | {"learning_rate": 0.0})
+    training.reporter.on_epoch(1, measures | {"learning_rate": 0.0})
     return strength
 
 

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tqdm import tqdm
@@ -12,6 +12,12 @@ from .classifier import Reporter
 from .errors import ClassifierError
 
 REPORT_EVERY = 20  # optimizer steps between two reports
+
+
+def progress_bar(iterable: Iterable[Any] | None = None, **options: Any) -> tqdm:
+    """tqdm's bar, which writes few lines where they end up in a file."""
+    watched = sys.stderr.isatty()
+    return tqdm(iterable, mininterval=0.2 if watched else 20, dynamic_ncols=watched, **options)  # seconds
 
 
 class Progress:
@@ -37,19 +43,17 @@ class Progress:
         self.bar: tqdm | None = None
 
     def advance(self) -> None:
-        """One more optimizer step, for the bar."""
+        """One more optimizer step, for the bar and whoever waits for each."""
         if self.bar is None:
             epoch, done = divmod(self.step, len(self.batches))
-            watched = sys.stderr.isatty()
-            self.bar = tqdm(
+            self.bar = progress_bar(
                 total=len(self.batches),
                 initial=done,
                 desc=f"Epoch {epoch + 1}/{self.epochs}",
-                mininterval=0.2 if watched else 20,  # seconds; few lines in a log file
-                dynamic_ncols=watched,
                 disable=self.reporter.is_silent,
             )
         self.bar.update()
+        self.reporter.after_step()
 
     def add(self, step: int, loss: float, correct: float, learning_rate: float) -> None:
         """Count the steps up to `step`, all in one epoch: sums of loss (nats) and right answers over their examples."""

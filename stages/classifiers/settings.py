@@ -79,3 +79,10 @@ class ClassifierSettings(Section):
     batch_size: Count
     crop_padding: Annotated[int, Field(ge=0, le=16)]
     flip: bool
+
+
+class FinetuneSettings(ClassifierSettings):
+    """Those of a pretrained backbone."""
+
+    weights: str
+    finetune: Literal["full", "head"]

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
@@ -24,6 +24,7 @@ WEIGHTS_SHA256 = "weights_sha256"  # tag: of the weights the training ended with
 
 PATIENCE_LOCAL = 15.0  # seconds to wait at the end of a training for what has not been written yet
 PATIENCE_REMOTE = 5.0
+WRITE_EVERY = 3.0  # seconds: a transaction for each step would take the training's processor time
 MAX_METRICS = 1000  # per call, MLflow's limit
 MAX_PARAMS = 100
 
@@ -150,6 +151,7 @@ class TrainingRun:
         self._run_id: str | None = None
         self._failed = False
         self._waiting: SimpleQueue[list[Metric] | None] = SimpleQueue()  # None: the training has ended
+        self._has_ended = False
         self._thread = threading.Thread(target=self._follow, name="tracking", daemon=True)
 
     @classmethod
@@ -251,7 +253,7 @@ class TrainingRun:
                     known = {metric.step for metric in client.get_metric_history(self._run_id, "val_top1")}
                     missing = [row for row in self.history if row["epoch"] not in known]
                     log_metrics(client, self._run_id, epoch_metrics(missing, self.description.started))
-                while (metrics := self._waiting.get()) is not None:
+                while metrics := self._next_metrics():
                     log_metrics(client, self._run_id, metrics)
                 if self._final_tags:
                     tags = [RunTag(key, str(value)) for key, value in self._final_tags.items()]
@@ -260,6 +262,23 @@ class TrainingRun:
         except Exception as error:
             # Whatever MLflow, its HTTP library or the database raise: none of it is worth a training.
             self._fail(" ".join(str(error).split())[:200] or type(error).__name__)
+
+    def _next_metrics(self) -> list[Metric]:
+        """All that came within WRITE_EVERY seconds of the first, or until the training's end; empty after that."""
+        metrics: list[Metric] = []
+        deadline = math.inf
+        while not self._has_ended:
+            try:
+                more = self._waiting.get(timeout=max(0.0, deadline - time.monotonic()) if metrics else None)
+            except Empty:
+                break
+            if more is None:
+                self._has_ended = True
+                break
+            if not metrics:
+                deadline = time.monotonic() + WRITE_EVERY
+            metrics += more
+        return metrics
 
     def _fail(self, reason: str) -> None:
         if not self._failed:

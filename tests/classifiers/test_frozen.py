@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from stages.classifiers.classifier import Examples
+from stages.classifiers.classifier import Examples, Training
 from stages.classifiers.frozen import FeatureCache, fit_head
 from stages.classifiers.keras_engine.session import keras  # noqa: F401 - TensorFlow first: see keras_engine
 from stages.classifiers.mobilenet_transfer.classifier import MobilenetTransfer
@@ -57,11 +57,15 @@ def hard_examples(easy_examples):
     return make
 
 
+def head_training(train, val, reports, folder):
+    return Training(train, val, 1, CPU, reports.reporter, features=FeatureCache(folder, {}))
+
+
 @pytest.mark.parametrize("classes", [4, 2])
 def test_the_head_is_the_best_of_scikit_learns(hard_examples, reports, tmp_path, classes):
     train, val = hard_examples(600, classes=classes), hard_examples(300, seed=1, classes=classes)
     backbone = MeanColour(num_classes=classes)
-    strength = fit_head(backbone, train, val, reports.reporter, FeatureCache(tmp_path, {}))
+    strength = fit_head(backbone, head_training(train, val, reports, tmp_path))
     features = backbone.features(val.images)
     expected = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
     expected.fit(backbone.features(train.images), train.labels)
@@ -78,7 +82,7 @@ def test_the_head_is_the_best_of_scikit_learns(hard_examples, reports, tmp_path,
 
 def test_a_class_without_training_pictures_is_never_named(hard_examples, reports, tmp_path):
     backbone = MeanColour(num_classes=6)
-    fit_head(backbone, hard_examples(300), hard_examples(100, seed=1), reports.reporter, FeatureCache(tmp_path, {}))
+    fit_head(backbone, head_training(hard_examples(300), hard_examples(100, seed=1), reports, tmp_path))
     assert backbone.weight.shape == (3, 6)
     assert ((backbone.features(hard_examples(100).images) @ backbone.weight + backbone.bias).argmax(1) < 4).all()
 

@@ -24,7 +24,7 @@ def queue(monkeypatch):
 
     def answers(*texts: str) -> list[float]:
         left, now = list(texts), [0.0]
-        monkeypatch.setattr(sweep, "_dvc", lambda *arguments: left.pop(0) if len(left) > 1 else left[0])
+        monkeypatch.setattr(sweep, "dvc", lambda *arguments: left.pop(0) if len(left) > 1 else left[0])
         monkeypatch.setattr(sweep.time, "monotonic", lambda: now[0])
         monkeypatch.setattr(sweep.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
         return now
@@ -107,4 +107,4 @@ def test_nothing_to_draw_is_one_line(found, part, line):
 
 def test_a_command_that_fails_is_named_with_what_it_said():
     with pytest.raises(UserError, match=r"`git no-such-command` failed: .*no-such-command"):
-        sweep._output("git", "no-such-command")
+        sweep.command_output("git", "no-such-command")

@@ -39,7 +39,7 @@ CLASSIFIER = """
         def resolve(self, compute):
             pass
 
-        def fit(self, train, val, *, epochs, compute, reporter, checkpoints=None, features=None):
+        def train(self, training):
             import torch  # a library for training only
 
         def logits_of_trained_size(self, images):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Metric
 
 from stages.tracking import runs
 from stages.tracking.runs import DatasetUsed, TrainingRun
@@ -47,6 +48,23 @@ def test_the_data_set_is_an_input_with_its_hash(store: Store, client: MlflowClie
     (used,) = client.get_run(run.run_id).inputs.dataset_inputs
     assert used.dataset.name == "demo"
     assert "d" * 64 in used.dataset.profile
+
+
+def test_many_steps_are_written_in_few_transactions(store: Store, client: MlflowClient, monkeypatch) -> None:
+    written: list[int] = []
+    log = runs.log_metrics
+
+    def counted(client: MlflowClient, run_id: str, metrics: list[Metric]) -> None:
+        written.append(len(metrics))
+        log(client, run_id, metrics)
+
+    monkeypatch.setattr(runs, "log_metrics", counted)
+    with TrainingRun.start(store, "demo", "vit", params={}, tags={}) as run:
+        for step in range(200):
+            run.log_step(step + 1, {"train_loss": 1.0})
+    assert run.run_id is not None
+    assert sum(written) == len(client.get_metric_history(run.run_id, "step_train_loss")) == 200
+    assert len(written) < 5, "each transaction takes processor time from the training"
 
 
 def test_a_run_is_live_while_it_trains(store: Store, client: MlflowClient) -> None:

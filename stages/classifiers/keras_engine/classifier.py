@@ -5,20 +5,15 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from ..classifier import Classifier, Examples, Reporter
+from ..classifier import Classifier, Training
 from ..settings import ClassifierSettings, Compute
 from . import session
 from .weights import read_weights
-
-if TYPE_CHECKING:
-    from ..checkpoints import Checkpoints
-    from ..frozen import FeatureCache
 
 WEIGHTS = "weights.weights.h5"
 INFERENCE_BATCH = 256  # pictures at a time: bounds the memory of large calls
@@ -78,21 +73,10 @@ class KerasClassifier(Classifier):
             "threads": session.num_threads(),
         }
 
-    def fit(
-        self,
-        train: Examples,
-        val: Examples,
-        *,
-        epochs: int,
-        compute: Compute,
-        reporter: Reporter,
-        checkpoints: "Checkpoints | None" = None,
-        features: "FeatureCache | None" = None,
-    ) -> None:
+    def train(self, training: Training) -> None:
         from .training import fit
 
-        self.resolve(compute)
-        fit(self, train, val, epochs=epochs, compute=compute, reporter=reporter, checkpoints=checkpoints)
+        fit(self, training)
 
     def logits_of_trained_size(self, images: np.ndarray) -> np.ndarray:
         logits = np.empty((len(images), self.num_classes), np.float32)

@@ -14,10 +14,9 @@ import tensorflow as tf
 
 from ..batches import Batch, Batches
 from ..checkpoints import Checkpoints
-from ..classifier import Examples, Reporter
+from ..classifier import Examples, Training
 from ..errors import ClassifierError
 from ..progress import REPORT_EVERY, Progress
-from ..settings import Compute
 from . import session
 
 if TYPE_CHECKING:
@@ -146,16 +145,7 @@ def compiled(network: keras.Model, phase: "Phase", label_smoothing: float) -> ke
     return model
 
 
-def fit(
-    classifier: "KerasClassifier",
-    train: Examples,
-    val: Examples,
-    *,
-    epochs: int,
-    compute: Compute,
-    reporter: Reporter,
-    checkpoints: Checkpoints | None = None,
-) -> None:
+def fit(classifier: "KerasClassifier", training: Training) -> None:
     """Train the classifier's network in place."""
     settings, resolved = classifier.settings, classifier.resolved
     print(
@@ -163,9 +153,9 @@ def fit(
         f"{resolved['threads']} CPU threads",
         flush=True,
     )
-    batches = Batches.of(train, settings, classifier.seed)
-    progress = Progress(settings.classifier, batches, epochs, classifier.num_classes, reporter)
-    if compute.deterministic:
+    batches = Batches.of(training.train, settings, classifier.seed)
+    progress = Progress(settings.classifier, batches, training.epochs, classifier.num_classes, training.reporter)
+    if training.compute.deterministic:
         tf.config.experimental.enable_op_determinism()  # for the rest of the process
     with session.seeded(classifier.seed):
         network = classifier.network
@@ -174,7 +164,7 @@ def fit(
             network = classifier.build(f"mixed_{resolved['precision']}")
             network.set_weights(classifier.network.get_weights())
         try:
-            _train(classifier, network, batches, val, progress, checkpoints)
+            _train(classifier, network, batches, progress, training)
         except (tf.errors.ResourceExhaustedError, MemoryError) as error:
             raise ClassifierError(
                 f"{settings.classifier}: out of memory with batch_size = {batches.batch_size}: lower it, or the size "
@@ -190,10 +180,10 @@ def _train(
     classifier: "KerasClassifier",
     network: keras.Model,
     batches: Batches,
-    val: Examples,
     progress: Progress,
-    checkpoints: Checkpoints | None,
+    training: Training,
 ) -> None:
+    checkpoints = training.checkpoints
     label_smoothing = getattr(classifier.settings, "label_smoothing", 0.0)
     checkpoint = checkpoints.latest if checkpoints else None
     if checkpoint:
@@ -211,7 +201,7 @@ def _train(
         for epoch, first, stop in segments(max(start, steps.step), end, len(batches)):
             options: dict[str, Any] = {}
             if stop == len(batches):
-                options["validation_data"] = validation_data(val, classifier.num_classes)
+                options["validation_data"] = validation_data(training.val, classifier.num_classes)
             model.fit(
                 training_data(batches, classifier.num_classes, epoch, first, stop),
                 initial_epoch=epoch,

@@ -17,12 +17,6 @@ PROBE_TIMEOUT = 20.0  # seconds until a server counts as out of reach
 READ_TIMEOUT = 30.0  # seconds a download may stand still
 
 
-def sha256(file: Path) -> str:
-    """Hexadecimal hash of a file's content."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def read_weights(network: keras.Model, file: Path, expected: str) -> None:
     """Read a .weights.h5 file, or one in Keras' older .h5 layout, into a network built from code.
 

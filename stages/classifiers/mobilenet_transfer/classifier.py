@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from ..classifier import FinetunedClassifier
+from ..hashes import file_sha256
 from ..keras_engine import session
 from ..keras_engine.classifier import KerasClassifier, Phase, leaf_layers
 from ..keras_engine.session import keras  # by way of the folder that chooses its backend
-from ..keras_engine.weights import download_weights, read_weights, sha256
+from ..keras_engine.weights import download_weights, read_weights
 from .settings import Settings
 
 # Where Keras keeps its ImageNet weights, with its own checksums (keras.applications, mobilenet_v3).
@@ -83,7 +84,7 @@ class MobilenetTransfer(FinetunedClassifier, KerasClassifier):
         read_weights(self.network.get_layer("backbone"), file, expected)
         self.resolved |= {
             "weights": "pretrained" if s.weights == "pretrained" else "file",
-            "weights_sha256": sha256(file),
+            "weights_sha256": file_sha256(file),
         }
 
     def load_weights(self, file: Path) -> None:

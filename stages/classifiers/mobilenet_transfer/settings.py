@@ -4,13 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ..settings import ClassifierSettings, Fraction, NonNegative, Positive, ProperFraction
+from ..settings import FinetuneSettings, Fraction, NonNegative, Positive, ProperFraction
 
 
-class Settings(ClassifierSettings):
+class Settings(FinetuneSettings):
     variant: Literal["small", "large"]
-    weights: str
-    finetune: Literal["full", "head"]
     image_size: Annotated[int, Field(ge=32)]
     head_fraction: Fraction
     head_lr: Positive

@@ -11,16 +11,13 @@ from safetensors.torch import load_file, save_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..classifier import Classifier, Examples, Reporter
+from ..classifier import Classifier, Examples, Training
 from ..errors import ClassifierError
 from ..settings import ClassifierSettings, Compute
 from .preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
-
-    from ..checkpoints import Checkpoints
-    from ..frozen import FeatureCache
 
 WEIGHTS = "weights.safetensors"
 INFERENCE_BATCH = 256  # pictures at a time: bounds the memory of large calls
@@ -75,23 +72,12 @@ class TorchClassifier(Classifier):
             "threads": torch.get_num_threads(),
         }
 
-    def fit(
-        self,
-        train: Examples,
-        val: Examples,
-        *,
-        epochs: int,
-        compute: Compute,
-        reporter: Reporter,
-        checkpoints: "Checkpoints | None" = None,
-        features: "FeatureCache | None" = None,
-    ) -> None:
+    def train(self, training: Training) -> None:
         # Lightning is needed to train, not to serve.
         from .training import fit
 
-        self.resolve(compute)
-        self.before_training(train)
-        fit(self, train, val, epochs=epochs, compute=compute, reporter=reporter, checkpoints=checkpoints)
+        self.before_training(training.train)
+        fit(self, training)
 
     @torch.inference_mode()
     def logits_of_trained_size(self, images: np.ndarray) -> np.ndarray:

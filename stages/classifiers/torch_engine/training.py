@@ -19,8 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from ..batches import Batch, Batches
-from ..checkpoints import Checkpoints
-from ..classifier import Examples, Reporter
+from ..classifier import Reporter, Training
 from ..errors import ClassifierError
 from ..progress import REPORT_EVERY, Progress
 from ..settings import Compute, started_processes
@@ -29,6 +28,7 @@ from .precision import LIGHTNING_PRECISION, resolve_device
 if TYPE_CHECKING:
     from .classifier import TorchClassifier
 
+deterministic_mode: Any = torch.utils.deterministic  # a module with a property, which type checkers cannot see
 VALIDATION_BATCH = 256  # pictures
 
 
@@ -43,20 +43,11 @@ def learning_rate_factor(step: int, steps: int, warmup: int, shape: Literal["lin
     return 1 - progress if shape == "linear" else (1 + math.cos(math.pi * progress)) / 2
 
 
-def fit(
-    classifier: "TorchClassifier",
-    train: Examples,
-    val: Examples,
-    *,
-    epochs: int,
-    compute: Compute,
-    reporter: Reporter,
-    checkpoints: Checkpoints | None = None,
-) -> None:
+def fit(classifier: "TorchClassifier", training: Training) -> None:
     """Train the classifier's network in place; afterwards it is on the CPU, in evaluation mode."""
     settings = classifier.settings
-    batches = Batches.of(train, settings, classifier.seed)
-    fabric = start_fabric(compute, classifier.resolved)
+    batches = Batches.of(training.train, settings, classifier.seed)
+    fabric = start_fabric(training.compute, classifier.resolved)
     classifier.resolved["processes"] = fabric.world_size
     if fabric.is_global_zero:
         resolved = classifier.resolved
@@ -67,8 +58,8 @@ def fit(
             flush=True,
         )
     try:
-        with deterministic(compute.deterministic), torch.random.fork_rng(devices=[]):
-            _Loop(classifier, batches, val, epochs, fabric, reporter, checkpoints).run()
+        with deterministic(training.compute.deterministic), torch.random.fork_rng(devices=[]):
+            _Loop(classifier, batches, training, fabric).run()
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -117,34 +108,24 @@ def start_fabric(compute: Compute, resolved: dict[str, Any]) -> Fabric:
 class _Loop:
     """One training, from its first step or from a checkpoint."""
 
-    def __init__(
-        self,
-        classifier: "TorchClassifier",
-        batches: Batches,
-        val: Examples,
-        epochs: int,
-        fabric: Fabric,
-        reporter: Reporter,
-        checkpoints: Checkpoints | None,
-    ) -> None:
+    def __init__(self, classifier: "TorchClassifier", batches: Batches, training: Training, fabric: Fabric) -> None:
         self.classifier = classifier
         self.settings = classifier.settings
         self.batches = batches
-        self.val = val
-        self.epochs = epochs
-        self.steps = epochs * len(batches)
+        self.val = training.val
+        self.steps = training.epochs * len(batches)
         self.warmup = round(self.steps * getattr(self.settings, "warmup_fraction", 0.0))
         self.fabric = fabric
-        self.checkpoints = checkpoints
+        self.checkpoints = training.checkpoints
         self.optimizer = classifier.optimizer(classifier.resolved["precision"])
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.network = classifier.network
         self.progress = Progress(
             self.settings.classifier,
             batches,
-            epochs,
+            training.epochs,
             classifier.num_classes,
-            reporter if fabric.is_global_zero else Reporter.silent(),
+            training.reporter if fabric.is_global_zero else Reporter.silent(),
         )
         self.window = torch.zeros(2)  # of loss and correct answers since the last report, this process's share
 
@@ -278,12 +259,15 @@ def deterministic(wanted: bool) -> Iterator[None]:
     """Only operations that give the same bits every time; torch raises where it knows none."""
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch asks for on CUDA
-    before = torch.are_deterministic_algorithms_enabled()
+    before = torch.are_deterministic_algorithms_enabled(), deterministic_mode.fill_uninitialized_memory
     torch.use_deterministic_algorithms(wanted)
+    # Guards against code that reads memory before it writes there; costs 3 % of a step.
+    deterministic_mode.fill_uninitialized_memory = False
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.use_deterministic_algorithms(before[0])
+        deterministic_mode.fill_uninitialized_memory = before[1]
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 class VitScratch(TorchClassifier):
     """A Vision Transformer trained from random initial weights.
 
-    Matrices of the encoder blocks are trained by Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon),
-    with steps scaled to the root mean square of AdamW's (Liu et al., 2025, https://arxiv.org/abs/2502.16982); the
-    rest by AdamW with Nesterov momentum (NAdamW), timm's companion of a Nesterov Muon.
+    Matrices of the encoder blocks are trained by Muon, the rest by AdamW.
     """
 
     settings: Settings
@@ -64,12 +62,9 @@ class VitScratch(TorchClassifier):
                 others.append(parameter)
         return Muon(
             [
-                {"params": muon, "lr": s.muon_lr, "weight_decay": s.weight_decay},
-                {"params": matrices, "lr": s.adamw_lr, "weight_decay": s.weight_decay, "use_fallback": True},
-                {"params": others, "lr": s.adamw_lr, "weight_decay": 0.0, "use_fallback": True},
+                {"params": muon, "lr": s.muon_lr, "weight_decay": s.weight_decay, "muon": True},
+                {"params": matrices, "lr": s.adamw_lr, "weight_decay": s.weight_decay},
+                {"params": others, "lr": s.adamw_lr, "weight_decay": 0.0},
             ],
-            momentum=0.95,
-            nesterov=True,
-            adjust_lr_fn="match_rms_adamw",
             orthogonalize_in=torch.bfloat16 if precision == "bfloat16" else torch.float32,
         )

@@ -1,7 +1,6 @@
 """timm's pretrained Vision Transformers behind the contract."""
 
 import difflib
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from timm.optim import param_groups_layer_decay
 
 from ..classifier import FinetunedClassifier
 from ..errors import ClassifierError
+from ..hashes import file_sha256
 from ..torch_engine.classifier import TorchClassifier
 from ..torch_engine.preprocessing import Preprocessing
 from .settings import Settings
@@ -52,7 +52,7 @@ class VitTransfer(FinetunedClassifier, TorchClassifier):
             file = _hub_file(s.backbone) if s.weights == "pretrained" else Path(s.weights).expanduser()
             options |= {"pretrained": True, "pretrained_cfg_overlay": {"file": str(file)}}
             try:
-                self.resolved["weights_sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+                self.resolved["weights_sha256"] = file_sha256(file)
             except OSError as error:
                 raise ClassifierError(
                     f"vit_transfer: cannot read weights = {s.weights!r} ({error.strerror}): "

@@ -1,16 +1,14 @@
 """Settings of the pretrained Vision Transformer; params.yaml says what each one means."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
-from ..settings import ClassifierSettings, Count, Fraction, NonNegative, Positive
+from ..settings import Count, FinetuneSettings, Fraction, NonNegative, Positive
 
 
-class Settings(ClassifierSettings):
+class Settings(FinetuneSettings):
     backbone: str
-    weights: str
-    finetune: Literal["full", "head"]
     image_size: Count
     small_size: Count | None
     small_fraction: Fraction
