@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from stages import classifiers, paths
 from stages.classifiers.errors import ClassifierError
-from stages.classifiers.settings import ClassifierSettings, Compute, Count, Positive, Section, Seed
+from stages.classifiers.settings import ClassifierSettings, Compute, Count, Fraction, Positive, Section, Seed
 from stages.errors import UserError
 
 # A model's name is a DVC stage, a folder, and an alias in MLflow's registry, which keeps some for itself.
@@ -44,6 +44,13 @@ class Budget(Section):
     """What every model may spend unless it says otherwise."""
 
     epochs: Count
+    train_fraction: Annotated[Fraction, Field(gt=0)]
+
+
+class Robustness(Section):
+    """How much the stage `robustness` measures."""
+
+    images: Count
 
 
 class Params(Section):
@@ -52,6 +59,7 @@ class Params(Section):
     seed: Seed
     data: Data
     budget: Budget
+    robustness: Robustness
     compute: Compute
     models: Annotated[dict[str, ClassifierSettings], Field(min_length=1)]
 

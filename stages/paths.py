@@ -11,14 +11,19 @@ PREPARED = DATA / "prepared"
 MODELS = DATA / "models"  # one folder per model: weights, classifier.json
 RUNS = DATA / "runs"  # one folder per model: history.csv, run.json
 PREDICTIONS = DATA / "predictions"  # one .npz per model
+ROBUSTNESS = DATA / "robustness"  # one .npz per model: answers to altered and to foreign pictures
 PROFILES = DATA / "profiles"  # one .json per model
 SCRATCH = DATA / "scratch"  # git-ignored: downloads in flight, half-written outputs
 
 REPORTS = Path("reports")
 METRICS = REPORTS / "metrics"  # one .json per model
 PLOTS = REPORTS / "plots"
-CURVES = REPORTS / "curves"  # one .csv per model: a row per epoch
+TABLES = REPORTS / "tables"  # what the figures show, as CSV, all models in each
+STUDIES = REPORTS / "studies"  # results of `make study`, one .csv and .png each
 COMPARISON = REPORTS / "comparison.md"
+ROBUSTNESS_METRICS = REPORTS / "robustness.json"
+COMPARISON_DATA = REPORTS / "comparison.json"  # every number of it
+CLAIMS = REPORTS / "claims.md"
 REGISTERED_MODEL = REPORTS / "registered_model.json"
 
 

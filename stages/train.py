@@ -42,8 +42,9 @@ def main() -> None:
     from stages.classifiers.classifier import Examples, Reporter
     from stages.classifiers.frozen import FeatureCache
 
-    train, val = Examples(*prepared.split("train")), Examples(*prepared.split("val"))
-    used = {"seed": settings.seed, "epochs": epochs, **model.model_dump(exclude={"epochs"})}
+    fraction = settings.budget.train_fraction
+    train, val = Examples(*prepared.training(fraction, settings.data.seed)), Examples(*prepared.split("val"))
+    used = {"seed": settings.seed, "epochs": epochs, "train_fraction": fraction, **model.model_dump(exclude={"epochs"})}
     libraries = {library: version(library) for library in LIBRARIES}
     configuration = {
         "parameters": used,

@@ -52,7 +52,7 @@ def test_dvc_yaml_runs_the_models_of_the_shipped_file_with_their_classifiers(rea
     assert classifiers == {name: settings.classifier for name, settings in read().models.items()}
     for plot in pipeline["plots"]:
         [figure] = plot.values()
-        assert list(figure["y"]) == [f"reports/curves/{name}.csv" for name in classifiers]
+        assert (SHIPPED.parent / ".dvc/plots" / f"{figure['template']}.json").is_file()
 
 
 def test_a_model_may_override_the_budget(read):
@@ -75,6 +75,9 @@ def test_a_second_model_may_use_the_same_classifier(read):
     ("changes", "parts"),
     [
         ({"data.val_fracton": 0.2}, ["data.val_fracton is not a known key"]),
+        ({"budget.train_fraction": 0}, ["budget.train_fraction = 0", "greater than 0"]),
+        ({"budget.train_fraction": 1.5}, ["budget.train_fraction = 1.5", "less than or equal to 1"]),
+        ({"robustness.images": 0}, ["robustness.images = 0", "greater than or equal to 1"]),
         ({"budget.epochs": 0}, ["budget.epochs = 0", "greater than or equal to 1"]),
         ({"budget.epochs": "many"}, ["budget.epochs = 'many'", "valid integer"]),
         ({"budget.epochs": True}, ["budget.epochs = True", "valid integer"]),

@@ -60,6 +60,19 @@ class Prepared:
             )
         return images, labels
 
+    def training(self, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """A share of the training images and labels of each class, at least one picture, drawn with the seed.
+
+        The pictures of a smaller share are among those of a larger one; where fraction is 1 they are memory-mapped.
+        """
+        images, labels = self.split("train")
+        if fraction == 1:
+            return images, labels
+        rng = np.random.default_rng(seed)
+        of_class = [rng.permutation(np.flatnonzero(labels == label)) for label in range(len(self.class_names))]
+        rows = np.sort(np.concatenate([rows[: max(1, round(fraction * len(rows)))] for rows in of_class]))
+        return images[rows], labels[rows]
+
 
 def write(
     folder: Path,

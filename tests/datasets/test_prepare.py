@@ -132,3 +132,21 @@ def test_damaged_arrays_are_refused(workspace, damage):
         (folder / "dataset.json").write_text(json.dumps({"source": "demo"}))
     with pytest.raises(UserError, match="dvc repro"):
         Prepared.open(folder).split("val")
+
+
+def test_a_share_of_the_training_pictures_is_drawn_from_every_class(workspace):
+    _, root = workspace
+    download.main()
+    prepare.main()
+    prepared = Prepared.open(root / "data/prepared")
+    images, labels = prepared.split("train")
+    row_of = {image.tobytes(): row for row, image in enumerate(images)}
+    rows = {}
+    for fraction, per_class in ((0.01, 1), (0.7, 2), (1.0, 3)):
+        some_images, some_labels = prepared.training(fraction, seed=0)
+        assert (np.bincount(some_labels) == per_class).all()
+        rows[fraction] = [row_of[image.tobytes()] for image in some_images]
+        assert (labels[rows[fraction]] == some_labels).all()
+    assert set(rows[0.01]) < set(rows[0.7]) < set(rows[1.0])
+    assert len(set(rows[1.0])) == len(labels)
+    assert not np.array_equal(prepared.training(0.01, seed=1)[0], prepared.training(0.01, seed=0)[0])

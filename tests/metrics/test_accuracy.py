@@ -39,19 +39,6 @@ def test_with_fewer_than_k_classes_all_count(predictions):
     assert accuracy.top_k(logits[:, :3], labels % 3, 5) == 1
 
 
-def test_negative_log_likelihood_equals_scikit_learns_log_loss(predictions):
-    logits, labels = predictions
-    probabilities = torch.from_numpy(logits).double().softmax(1).numpy()
-    expected = sklearn.metrics.log_loss(labels, probabilities, labels=range(C))
-    assert accuracy.negative_log_likelihood(logits, labels) == pytest.approx(expected, abs=1e-6)
-
-
-def test_negative_log_likelihood_survives_extreme_logits():
-    logits = np.array([[1e4, -1e4], [-1e4, 1e4]], np.float32)
-    assert accuracy.negative_log_likelihood(logits, np.array([0, 1])) == 0
-    assert accuracy.negative_log_likelihood(logits, np.array([1, 0])) == pytest.approx(2e4)
-
-
 def test_macro_f1_equals_torchmetrics(predictions):
     logits, labels = predictions
     present = labels < C - 1
@@ -67,9 +54,18 @@ def test_superclass_top_1_forgives_the_wrong_class_of_the_right_superclass():
     assert accuracy.superclass_top1(logits, labels, [0, 0, 1, 1]) == pytest.approx(3 / 4)
 
 
-def test_the_summary_lies_between_0_and_1_where_it_is_a_share(predictions):
+def test_among_wrong_answers_only_those_count():
+    logits = np.eye(4, dtype=np.float32)[[0, 1, 2, 3]]
+    labels = np.array([1, 1, 3, 0])  # wrong within the superclass, right, wrong within it, wrong beyond it
+    assert accuracy.superclass_top1_of_wrong(logits, labels, [0, 0, 1, 1]) == pytest.approx(2 / 3)
+    assert accuracy.superclass_top1_of_wrong(logits, np.arange(4), [0, 0, 1, 1]) == 0
+
+
+def test_class_top_1_equals_torchmetrics(predictions):
     logits, labels = predictions
-    summary = accuracy.summary(logits, labels, [label // 3 for label in range(C)])
-    assert set(summary) == {"top1", "top5", "nll", "superclass_top1", "macro_f1"}
-    assert 0 <= summary["top1"] <= summary["top5"] <= 1
-    assert summary["top1"] <= summary["superclass_top1"] <= 1
+    expected = torchmetrics.multiclass_recall(
+        torch.from_numpy(logits), torch.from_numpy(labels), num_classes=C, average="none"
+    )
+    found = accuracy.class_top1(logits, labels)
+    assert found[: C - 1] == pytest.approx(expected[: C - 1].numpy())
+    assert np.isnan(found[C - 1]), "no example, no share"

@@ -1,0 +1,103 @@
+"""What may be luck of the pictures: intervals, paired tests, and a ranking that says when there is none.
+
+The luck of the training (another seed) is not in here: it takes several trainings to see that.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from scipy.stats import binomtest
+
+RESAMPLES = 10_000
+LEVEL = 0.95
+
+
+def bootstrap_interval(right: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """The 95 % percentile interval of a share: right (N,) bool, by a bootstrap over examples.
+
+    A resample of N examples holds a binomially distributed number of right ones, so those numbers are drawn instead
+    of the examples: the same distribution in no time.
+    """
+    shares = np.random.default_rng(seed).binomial(len(right), right.mean(), RESAMPLES) / len(right)
+    low, high = np.quantile(shares, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two models on the same pictures.
+
+    difference: top-1 of the first less that of the second; low, high: its 95 % interval, by a bootstrap over pictures.
+    first_only, second_only: pictures that only this one of the two names right.
+    p_value: of McNemar's exact test, that both are right equally often; adjusted: by Holm, for all pairs of models.
+    """
+
+    first: str
+    second: str
+    difference: float
+    low: float
+    high: float
+    first_only: int
+    second_only: int
+    p_value: float
+    adjusted: float
+
+    @property
+    def is_distinguishable(self) -> bool:
+        """Whether the difference is unlikely to be luck of the pictures: adjusted p below 5 %."""
+        return self.adjusted < 1 - LEVEL
+
+
+def compare_pairs(right: Mapping[str, np.ndarray], seed: int = 0) -> list[Pair]:
+    """Every two models on the same N pictures; right: by model, (N,) bool. The better one of a pair stands first.
+
+    McNemar (1947) asks only of the pictures on which the two differ; Holm (1979) corrects for asking several times.
+    """
+    # Of equals the first stays first.
+    names = sorted(right, key=lambda name: -right[name].sum())
+    found = []
+    for first, second in combinations(names, 2):
+        first_only = int((right[first] & ~right[second]).sum())
+        second_only = int((right[second] & ~right[first]).sum())
+        low, high = _difference_interval(first_only, second_only, len(right[first]), seed)
+        disagreements = first_only + second_only
+        p_value = float(binomtest(first_only, disagreements).pvalue) if disagreements else 1.0
+        difference = (first_only - second_only) / len(right[first])
+        found.append((first, second, difference, low, high, first_only, second_only, p_value))
+    adjusted = holm([row[-1] for row in found])
+    return [Pair(*row, adjusted=p) for row, p in zip(found, adjusted, strict=True)]
+
+
+def _difference_interval(first_only: int, second_only: int, count: int, seed: int) -> tuple[float, float]:
+    # As above: of a resample only the numbers of the two kinds of disagreement matter, and they are multinomial.
+    shares = [first_only / count, second_only / count, (count - first_only - second_only) / count]
+    drawn = np.random.default_rng(seed).multinomial(count, shares, RESAMPLES)
+    low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / count, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for several tests by Holm's step-down method, in the same order."""
+    count = len(p_values)
+    adjusted = [0.0] * count
+    highest = 0.0
+    for rank, index in enumerate(sorted(range(count), key=lambda index: p_values[index])):
+        highest = max(highest, min(1.0, (count - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def ranks(right: Mapping[str, np.ndarray], pairs: Sequence[Pair]) -> list[tuple[int, str]]:
+    """Places from 1, best first: models that cannot be told from the best of a place share it."""
+    distinguishable = {frozenset((pair.first, pair.second)): pair.is_distinguishable for pair in pairs}
+    names = sorted(right, key=lambda name: -right[name].sum())
+    places: list[tuple[int, str]] = []
+    leader = names[0]
+    place = 1
+    for position, name in enumerate(names, 1):
+        if name != leader and distinguishable[frozenset((leader, name))]:
+            leader, place = name, position
+        places.append((place, name))
+    return places
