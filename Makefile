@@ -11,6 +11,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 DEMO := \
 	-S data.source=demo \
 	-S budget.epochs=5 \
+	-S robustness.images=500 \
 	-S models.vit_scratch.patch_size=8 \
 	-S models.vit_scratch.embed_dim=96 \
 	-S models.vit_scratch.depth=3 \
@@ -34,7 +35,7 @@ JOBS := 1
 # Of the experiments: NAME-1, NAME-2 ...
 NAME := sweep-$(shell date +%m%d-%H%M%S)
 
-.PHONY: help env dev demo repro sweep register app ui bench test lint format clean git browser
+.PHONY: help env dev demo repro sweep study register app ui bench test lint format clean git browser
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 10
@@ -77,6 +78,13 @@ sweep: git $(READY) ## a grid of settings of one model, queued; table and pictur
 	dvc exp run --queue --name $(NAME) $(SWEEP) evaluate@$(MODEL)
 	dvc queue start -j $(JOBS)
 	@python -m stages.sweep $(MODEL) $(NAME)
+
+# Trainings in copies of the repository lack what git ignores: COPY names such files, e.g. weights in data/external.
+COPY :=
+study: git $(READY) ## what reports/claims.md rests on: hours of small trainings; reports/studies/
+	dvc repro prepare
+	python -m stages.study $(addprefix --copy ,$(COPY)) $(STUDIES)
+	dvc repro compare
 
 register: git $(READY) ## what was trained into the MLflow store in use, where that lost it or is another one
 	dvc repro --force --single-item register

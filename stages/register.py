@@ -1,6 +1,8 @@
 """Stage `register`: brings the MLflow store up to date and makes the best model champion."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from stages import classifiers, outputs, params, paths
 from stages.datasets.prepared import Prepared
@@ -42,8 +44,7 @@ def _pages(store: Store) -> str:
 
 def _entry(model: str, prepared: Prepared) -> Entry:
     metrics = outputs.read_json(paths.METRICS / f"{model}.json", f"run `dvc repro evaluate@{model}`")
-    if not isinstance(metrics.get("val", {}).get("top1"), float):
-        raise UserError(f"{paths.METRICS / model}.json names no val top1: run `dvc repro evaluate@{model}`")
+    _measure(metrics, model, "val", "top1")
     about = {
         "model": model,
         "source": prepared.source,
@@ -51,7 +52,11 @@ def _entry(model: str, prepared: Prepared) -> Entry:
         "superclass_names": prepared.superclass_names,
         "superclass_of_class": prepared.superclass_of_class,
         "image_size": prepared.image_size,
-        "temperature": 1.0,
+        "temperature": _measure(metrics, model, "calibration", "temperature"),
+        # The scores up to which classes join the set that is promised to hold the right one, and the probability
+        # below which a picture is flagged as none of the classes.
+        "conformal": {name: found["threshold"] for name, found in metrics["conformal"].items()},
+        "unfamiliar_threshold": _measure(metrics, model, "unfamiliar", "threshold"),
         "data_sha256": prepared.data_sha256,
     }
     package = Package(
@@ -67,12 +72,20 @@ def _entry(model: str, prepared: Prepared) -> Entry:
     return Entry(package, training, metrics)
 
 
+def _measure(metrics: Mapping[str, Any], model: str, part: str, name: str) -> float:
+    value = metrics.get(part, {}).get(name)
+    if not isinstance(value, float):
+        raise UserError(f"{paths.METRICS / model}.json names no {part} {name}: run `dvc repro evaluate@{model}`")
+    return value
+
+
 def _comparison(models: list[str]) -> dict[str, Path]:
     if not paths.COMPARISON.is_file():
         raise UserError(f"{paths.COMPARISON} is missing: run `dvc repro compare`")
-    plots = {f"plots/{plot.name}": plot for plot in sorted(paths.PLOTS.glob("*.png"))}
-    metrics = {f"metrics/{model}.json": paths.METRICS / f"{model}.json" for model in models}
-    return {paths.COMPARISON.name: paths.COMPARISON, **plots, **metrics}
+    files = [paths.COMPARISON, paths.COMPARISON_DATA, paths.CLAIMS, paths.ROBUSTNESS_METRICS]
+    files += [paths.METRICS / f"{model}.json" for model in models]
+    files += [file for folder in (paths.TABLES, paths.PLOTS, paths.STUDIES) for file in sorted(folder.glob("*.*"))]
+    return {file.relative_to(paths.REPORTS).as_posix(): file for file in files}
 
 
 def _write_report(registration: Registration) -> None:

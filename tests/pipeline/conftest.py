@@ -93,6 +93,7 @@ TINY = {
     "data.source": "demo",
     "data.demo": {"train_per_class": 4, "test_per_class": 2},
     "data.val_fraction": 0.25,
+    "robustness.images": 40,
     "compute.threads": 1,
     "models.vit_scratch.patch_size": 8,
     "models.vit_scratch.embed_dim": 24,

@@ -36,15 +36,29 @@ def test_the_table_shows_the_metrics_as_they_were_measured(report):
     assert next(iter(rows)) == champion
     for model, cells in rows.items():
         metrics = json.loads(committed(f"reports/metrics/{model}.json"))
-        assert cells[2:5] == [
+        assert cells[2:4] == [
             f"{metrics['val']['top1']:.2%}",
-            f"**{metrics['test']['top1']:.2%}**",
-            f"{metrics['test']['top5']:.2%}",
+            f"**{metrics['test']['top1']:.2%}** "
+            f"({100 * metrics['test']['top1_low']:.2f} to {100 * metrics['test']['top1_high']:.2f})",
         ]
+        assert cells[5] == f"{metrics['test']['top5']:.2%}"
+
+
+def test_robustness_and_calibration_are_those_that_were_measured(report):
+    robustness = json.loads(committed("reports/robustness.json"))
+    worse = report[report.index("## When pictures get worse") : report.index("### When they show")]
+    believed = report[report.index("## Can its probabilities") : report.index("### Sets that hold")]
+    for model, found in robustness.items():
+        shares = " | ".join(f"{value:.1%}" for key, value in found.items() if key != "foreign")
+        assert f"| {model} | {shares} |" in worse
+        metrics = json.loads(committed(f"reports/metrics/{model}.json"))
+        ece = f"{metrics['test']['ece']:.2%} → {metrics['test']['ece_calibrated']:.2%}"
+        assert f"| {model} | {metrics['calibration']['temperature']:.3f} | " in believed
+        assert ece in believed
 
 
 def test_what_stands_above_the_readmes_table_names_data_weights_and_machine(report):
-    above = report[: report.index("## Results")]
+    above = report[: report.index("## Accuracy")]
     said = committed("README.md")
     for fact in above[above.index("## What was compared") :].splitlines()[2:]:
         if fact:
