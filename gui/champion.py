@@ -21,11 +21,16 @@ def choose() -> Version:
 def load(version: Version) -> Model:
     """The loaded model; says so when it is not the version that answered before."""
     model = _load(version)
+    announce(version)
+    return model
+
+
+def announce(version: Version) -> None:
+    """Say so when this champion is not the one that this session spoke of before."""
     before = st.session_state.get("answering")
     if before is not None and before.name == version.name and before != version:
         st.toast(f"A new champion answers now: {version}.", icon=":material/trophy:")
     st.session_state["answering"] = version
-    return model
 
 
 @st.cache_resource(

@@ -33,8 +33,19 @@ def test_a_version_leads_to_its_comparison(register: Register, log_comparison: L
     assert found.metrics("vit_scratch")["test"]["top1_low"] < found.metrics("vit_scratch")["test"]["top1"]
     assert set(found.robustness) == set(MODELS)
     assert found.data["facts"]["vit_scratch"]["cost"]["latency_p50_ms"] == 5.0
-    for name in ("curves", "classes", "superclasses", "reliability", "robustness"):
+    for name in comparison.COLUMNS:
         assert set(found.table(name)["model"]) == set(MODELS)
+    assert set(found.table("superclasses")["actual"]) == set(METADATA["superclass_names"])
+    assert "red apple" in set(found.table("classes")["class"])
+
+
+def test_the_summary_says_what_each_model_reaches_and_costs(register: Register, log_comparison: LogComparison) -> None:
+    log_comparison(register())
+    summary = opened().summary().set_index("model")
+    assert list(summary.index) == opened().models
+    assert (summary["low"] < summary["top1"]).all()
+    assert (summary["top1"] < summary["high"]).all()
+    assert summary.loc["vit_transfer", ["milliseconds", "minutes", "megabytes"]].tolist() == [12.7, 520 / 60, 7.290128]
 
 
 def test_the_explorer_holds_the_test_pictures_and_every_models_answers(
@@ -151,7 +162,7 @@ def test_a_table_of_another_layout_is_one_line(
 ) -> None:
     folder = artifacts(tmp_path, log_comparison(register()))
     (folder / "tables" / "curves.csv").write_text("epoch,val_top1\n1,0.5\n")
-    with pytest.raises(ComparisonError, match="no column model"):
+    with pytest.raises(ComparisonError, match="no column model, seconds, val_loss"):
         opened().table("curves")
     (folder / "tables" / "curves.csv").write_text("")
     with pytest.raises(ComparisonError, match=r"tables/curves.csv"):
