@@ -22,5 +22,6 @@ st.navigation(
         st.Page(compare.page, title="Compare", url_path="compare"),
         st.Page(mistakes.page, title="Mistakes", url_path="mistakes"),
         st.Page(model.page, title="Model", url_path="model"),
-    ]
+    ],
+    position="top",
 ).run()

@@ -13,7 +13,7 @@ import pandas as pd
 _COLOURS = {"vit_scratch": "#D55E00", "vit_transfer": "#0072B2", "mobilenet_transfer": "#009E73"}
 _FURTHER = ("#CC79A7", "#E69F00", "#56B4E9", "#999999")  # grey, not black: some read on a dark page
 GREY = "#999999"
-HEIGHT = 320  # pixels
+HEIGHT = 380  # pixels, legend and axes included
 PERCENT = ".1%"
 _ZERO_TO_ONE = alt.Scale(domain=[0, 1])
 Layers = alt.LayerChart | alt.FacetChart
@@ -113,8 +113,13 @@ def superclass_confusion(table: pd.DataFrame, model: str, order: Sequence[str]) 
     is_right = rows["actual"] == rows["predicted"]
     strongest = max(float(rows.loc[~is_right, "share"].max()), 0.01) if (~is_right).any() else 1.0
     encoding: dict[str, Any] = {
-        "x": alt.X("predicted:N", title="superclass of the answer", sort=list(order), axis=_names(labelAngle=-90)),
-        "y": alt.Y("actual:N", title="superclass of the picture", sort=list(order), axis=_names()),
+        "x": alt.X(
+            "predicted:N",
+            title="superclass of the answer",
+            sort=list(order),
+            axis=_names(labelOverlap="greedy", labelAngle=-90),
+        ),
+        "y": alt.Y("actual:N", title="superclass of the picture", sort=list(order), axis=_names(labelOverlap=False)),
         "tooltip": [
             alt.Tooltip("actual", title="picture"),
             alt.Tooltip("predicted", title="answer"),
@@ -127,7 +132,7 @@ def superclass_confusion(table: pd.DataFrame, model: str, order: Sequence[str]) 
     wrong = alt.Chart(rows[~is_right]).mark_rect(color=colours(list(table["model"].unique()))[model])
     right = alt.Chart(rows[is_right]).mark_rect(color=GREY, opacity=0.35)
     layers = wrong.encode(opacity=opacity, **encoding), right.encode(**encoding)
-    return alt.layer(*layers).properties(height=120 + 22 * len(order))
+    return alt.layer(*layers).properties(height=190 + 22 * len(order))
 
 
 def _lines(table: pd.DataFrame, x: alt.X, y: alt.Y, order: str, tooltip: Sequence[alt.Tooltip]) -> alt.Chart:
@@ -138,7 +143,7 @@ def _lines(table: pd.DataFrame, x: alt.X, y: alt.Y, order: str, tooltip: Sequenc
 
 
 def _names(**options: Any) -> alt.Axis:
-    return alt.Axis(labelLimit=130, labelOverlap=False, **options)
+    return alt.Axis(labelLimit=130, labelFlush=False, **options)
 
 
 def _share(column: str, title: str, scale: alt.Scale | None = None) -> alt.Y:

@@ -154,7 +154,7 @@ class Comparison:
         return self._json(f"metrics/{model}.json")
 
     def table(self, name: str) -> "pd.DataFrame":
-        """One of the tables, see COLUMNS; the names of classes and superclasses as people read them."""
+        """One of the tables, see COLUMNS, its models in the order of `models`; names as people read them."""
         import pandas as pd
 
         try:
@@ -166,7 +166,8 @@ class Comparison:
             raise _other_layout(f"tables/{name}.csv", f"no column {', '.join(sorted(missing))}")
         for column in {"class", "superclass", "actual", "predicted"} & set(found):
             found[column] = found[column].astype(str).map(readable)
-        return found
+        place = {model: place for place, model in enumerate(self.models)}
+        return found.sort_values("model", key=lambda models: models.map(place), kind="stable", ignore_index=True)
 
     def summary(self) -> "pd.DataFrame":
         """A row for each model: what it reaches on the test pictures, and what it costs.
