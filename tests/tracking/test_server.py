@@ -7,10 +7,11 @@ import pytest
 from mlflow.pyfunc import load_model
 
 from stages.tracking import registry
-from stages.tracking.registry import Entry
+from stages.tracking.gate import Gate
+from stages.tracking.registry import Comparison, Entry, Registration
 from stages.tracking.store import Store
 
-from .conftest import pictures
+from .conftest import pictures, validation
 from .server import Server
 
 pytestmark = pytest.mark.slow
@@ -28,8 +29,22 @@ def test_register_fills_a_server_and_its_champion_comes_back_over_http(
     report = tmp_path / "comparison.md"
     report.write_text("# Comparison")
     entries = [make_entry("a", val=0.3, seed=1), make_entry("b", val=0.6, seed=2)]
-    first = registry.register(store, "demo", "served-classifier", entries, {"comparison.md": report})
-    assert registry.register(store, "demo", "served-classifier", entries, {"comparison.md": report}) == first
+
+    def register() -> Registration:
+        comparison = Comparison({"comparison.md": report})
+        return registry.register(
+            store,
+            "demo",
+            "served-classifier",
+            entries,
+            comparison,
+            train_images=pictures(3),
+            val=validation(),
+            gate=Gate(),
+        )
+
+    first = register()
+    assert register() == first
     client = store.client()
     champion = client.get_model_version_by_alias("served-classifier", "champion")
     run = client.get_run(champion.run_id)
