@@ -173,7 +173,7 @@ class Registry:
         except Exception as error:  # of requests, SQLAlchemy, MLflow: the user's way on is the same
             logger.warning("%s does not answer", self._shown_uri, exc_info=True)
             raise RegistryError(
-                f"MLflow does not answer at `{self._shown_uri}` ({_reason(error)}): start its server, "
+                f"MLflow does not answer at `{self._shown_uri}` ({reason(error)}): start its server, "
                 "or set MLFLOW_TRACKING_URI to the one to use and start the app again."
             ) from error
 
@@ -193,14 +193,14 @@ class Model:
         self._one_at_a_time = threading.Lock()  # Keras is not thread-safe, and PyTorch takes all cores anyway
         metadata = packaged.metadata.metadata or {}
         try:
-            self.class_names = [_readable(name) for name in metadata["class_names"]]
-            superclass_names = [_readable(name) for name in metadata["superclass_names"]]
+            self.class_names = [readable(name) for name in metadata["class_names"]]
+            superclass_names = [readable(name) for name in metadata["superclass_names"]]
             self.superclass_of = [superclass_names[index] for index in metadata["superclass_of_class"]]
             self.image_size = int(metadata["image_size"])
             self._shrink = packaged.unwrap_python_model().shrink
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise RegistryError(
-                f"{_sentence(version)} lacks what this app needs ({_reason(error)}): "
+                f"{_sentence(version)} lacks what this app needs ({reason(error)}): "
                 f"{REGISTER_AGAIN}, or choose another model with MODEL_NAME."
             ) from error
         self.metadata: Mapping[str, Any] = metadata
@@ -252,7 +252,7 @@ class Model:
         except Exception as error:  # packaged code: it may raise anything
             logger.warning("%s failed", self.version, exc_info=True)
             raise RegistryError(
-                f"{_sentence(self.version)} failed on this picture ({_reason(error)}): "
+                f"{_sentence(self.version)} failed on this picture ({reason(error)}): "
                 f"try another picture; if it fails on all, {REGISTER_AGAIN}."
             ) from error
 
@@ -306,8 +306,7 @@ def load(version: Version) -> Model:
     except Exception as error:  # the network, the disk, and the code that came with the model
         logger.warning("%s does not load", version, exc_info=True)
         raise RegistryError(
-            f"{_sentence(version)} does not load ({_reason(error)}): "
-            f"install requirements.txt here, or {REGISTER_AGAIN}."
+            f"{_sentence(version)} does not load ({reason(error)}): install requirements.txt here, or {REGISTER_AGAIN}."
         ) from error
     return Model(version, packaged)
 
@@ -335,7 +334,8 @@ def _number(metadata: Any, *keys: str) -> float | None:
     return float(metadata) if isinstance(metadata, int | float) else None
 
 
-def _readable(name: str) -> str:
+def readable(name: str) -> str:
+    """The name of a class as people read it."""
     return name.replace("_", " ")
 
 
@@ -343,7 +343,7 @@ def _sentence(version: Version) -> str:
     return str(version)[0].upper() + str(version)[1:]
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """What happened at bottom, short, as Markdown code so that nothing in it is taken for markup."""
     from requests.exceptions import ConnectionError, Timeout  # noqa: A004
 
