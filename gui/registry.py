@@ -246,7 +246,7 @@ class Model:
 
     conformal: by promised coverage in per cent ("90", "95") the sum of probabilities up to which classes join a
     prediction set; unfamiliar_threshold: the highest probability below which a picture is unlike the training pictures,
-    None where the version names none.
+    None where the version names none; flagged_familiar: the share of test pictures below it.
     """
 
     def __init__(self, version: Version, packaged: Any) -> None:
@@ -270,6 +270,8 @@ class Model:
         self.classifier = str(metadata.get("model", ""))
         self.test_accuracy = _number(metadata, "metrics", "test", "top1")
         self.unfamiliar_threshold = _number(metadata, "unfamiliar_threshold")
+        # Measured on the test pictures; 5 % is what the threshold was set to.
+        self.flagged_familiar = _number(metadata, "metrics", "unfamiliar", "flagged_test") or 0.05
         promised = metadata.get("conformal")
         found = {str(key): _number(promised, key) for key in promised} if isinstance(promised, dict) else {}
         self.conformal = {coverage: threshold for coverage, threshold in found.items() if threshold is not None}

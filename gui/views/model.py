@@ -23,7 +23,6 @@ def page() -> None:
     st.title("The model that answers")
     with failures_as_sentences():
         version = champion.choose()
-        champion.announce(version)
         asked = registry.connect()
         _deployed(version)
         with failures_as_sentences("training"):
