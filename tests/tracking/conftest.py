@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from stages.tracking.registry import Entry
 from stages.tracking.replay import Training
 from stages.tracking.runs import DatasetUsed
 from stages.tracking.store import Store
+
+from .server import Server
 
 CLASSIFIER = """
     import numpy as np
@@ -95,6 +97,13 @@ def store(root: Path) -> Store:
 @pytest.fixture
 def client(store: Store) -> MlflowClient:
     return store.client()
+
+
+@pytest.fixture(scope="session")
+def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One `mlflow server` for all tests that leave it running; starting one takes seconds."""
+    with Server(tmp_path_factory.mktemp("server")) as server:
+        yield server
 
 
 @pytest.fixture
