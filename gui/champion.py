@@ -28,6 +28,8 @@ def load(version: Version) -> Model:
     return model
 
 
-@st.cache_resource(max_entries=LOADED_AT_ONCE, show_spinner=False)
+@st.cache_resource(
+    max_entries=LOADED_AT_ONCE, show_spinner=False, hash_funcs={Version: lambda version: version.identity}
+)
 def _load(version: Version) -> Model:
     return registry.load(version)

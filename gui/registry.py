@@ -7,8 +7,9 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,7 +18,8 @@ from urllib.parse import unquote
 import numpy as np
 
 if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import RegisteredModel
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SQLITE = "sqlite:///"
@@ -41,12 +43,22 @@ class Version:
     """One version of a registered model; two are equal if they name the same model of the same registry.
 
     created: milliseconds since 1970; tells apart versions of the same number in a registry that was made anew.
+    tags, description, aliases, run_id (of the training): as they were when the registry was asked.
     """
 
     tracking_uri: str
     name: str
     number: int
     created: int
+    tags: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    description: str = field(default="", compare=False, repr=False)
+    aliases: tuple[str, ...] = field(default=(), compare=False)
+    run_id: str = field(default="", compare=False)
+
+    @property
+    def identity(self) -> tuple[str, str, int, int]:
+        """What two equal versions share: the key of whatever is kept for a version."""
+        return self.tracking_uri, self.name, self.number, self.created
 
     def __str__(self) -> str:
         return f"version {self.number} of {self.name}"
@@ -70,43 +82,114 @@ class Registry:
         self._shown_uri = without_password(tracking_uri)
 
     def champions(self) -> list[Version]:
-        """The champion of every registered model, the one promoted last first; RegistryError if there is none."""
+        """The champion of every registered model, the one promoted last first; RegistryError if there is none.
+
+        A registered model whose champion cannot be looked up is left out, unless it is the only one.
+        """
+        with self._asked() as client:
+            page = client.search_registered_models()
+            registered = list(page)
+            while page.token:
+                page = client.search_registered_models(page_token=page.token)
+                registered += page
+            if not registered:
+                raise RegistryError(f"No model is registered yet at `{self._shown_uri}`: {HOW_TO_MAKE_ONE}.")
+            found: list[Version] = []
+            failure: Exception | None = None
+            for model in registered:
+                if CHAMPION in model.aliases:
+                    try:
+                        found.append(self._version(client, model.name, model.aliases[CHAMPION], model.aliases))
+                    except Exception as error:
+                        logger.warning("the champion of %s is left out", model.name, exc_info=True)
+                        failure = error
+            if not found and failure is not None:
+                raise failure
+        if not found:
+            names = ", ".join(model.name for model in registered)
+            raise RegistryError(f"No version of {names} is champion: `make register` chooses one again.")
+        found.sort(key=lambda version: (_seconds(version.tags.get("promoted_at")), version.number), reverse=True)
+        return found
+
+    def aliases(self, name: str) -> dict[str, Version]:
+        """The versions of a registered model that bear an alias, by alias; RegistryError if there is no such model."""
+        with self._asked() as client:
+            aliases = self._registered(client, name).aliases
+            versions = {number: self._version(client, name, number, aliases) for number in set(aliases.values())}
+            return {alias: versions[number] for alias, number in sorted(aliases.items())}
+
+    def version(self, name: str, alias_or_number: str | int) -> Version:
+        """A version of a registered model by one of its aliases or by its number; RegistryError if there is none."""
+        with self._asked() as client:
+            aliases = self._registered(client, name).aliases
+            wanted = str(alias_or_number)
+            if wanted not in aliases and not wanted.isdecimal():
+                there_are = ", ".join(sorted(aliases)) or "none"
+                raise RegistryError(f"{name} has no alias `{wanted}`: name a version's number or one of {there_are}.")
+            try:
+                return self._version(client, name, aliases.get(wanted, wanted), aliases)
+            except Exception as error:
+                if _is_missing(error):
+                    raise RegistryError(
+                        f"{name} has no version {wanted}: look at its versions with `mlflow ui`."
+                    ) from None
+                raise
+
+    def _registered(self, client: "MlflowClient", name: str) -> "RegisteredModel":
+        try:
+            return client.get_registered_model(name)
+        except Exception as error:
+            if _is_missing(error):
+                raise RegistryError(
+                    f"No model `{name}` is registered at `{self._shown_uri}`: {HOW_TO_MAKE_ONE}."
+                ) from None
+            raise
+
+    def _version(self, client: "MlflowClient", name: str, number: str | int, aliases: Mapping[str, str]) -> Version:
+        found = client.get_model_version(name, str(number))
+        return Version(
+            tracking_uri=self.tracking_uri,
+            name=name,
+            number=int(found.version),
+            created=found.creation_timestamp or 0,
+            tags=dict(found.tags),
+            description=found.description or "",
+            aliases=tuple(sorted(alias for alias, of in aliases.items() if str(of) == str(found.version))),
+            run_id=found.run_id or "",
+        )
+
+    @contextmanager
+    def _asked(self) -> "Iterator[MlflowClient]":
+        """A client of the tracking server; whatever keeps it from answering is a RegistryError."""
         database = Path(unquote(self.tracking_uri.removeprefix(SQLITE).split("?")[0]))
         if self.tracking_uri.startswith(SQLITE) and not database.exists():  # MLflow would create it
             raise RegistryError(f"No model is registered yet, `{database}` does not exist: {HOW_TO_MAKE_ONE}.")
         try:
-            registered, found = self._search()
+            from mlflow import MlflowClient  # takes seconds: the page is drawn before
+
+            yield MlflowClient(tracking_uri=self.tracking_uri)
+        except RegistryError:
+            raise
         except Exception as error:  # of requests, SQLAlchemy, MLflow: the user's way on is the same
             logger.warning("%s does not answer", self._shown_uri, exc_info=True)
             raise RegistryError(
                 f"MLflow does not answer at `{self._shown_uri}` ({_reason(error)}): start its server, "
                 "or set MLFLOW_TRACKING_URI to the one to use and start the app again."
             ) from error
-        if not registered:
-            raise RegistryError(f"No model is registered yet at `{self._shown_uri}`: {HOW_TO_MAKE_ONE}.")
-        if not found:
-            names = ", ".join(registered)
-            raise RegistryError(f"No version of {names} is champion: `make register` chooses one again.")
-        found.sort(key=lambda version: (_seconds(version.tags.get("promoted_at")), int(version.version)), reverse=True)
-        return [Version(self.tracking_uri, v.name, int(v.version), v.creation_timestamp or 0) for v in found]
-
-    def _search(self) -> "tuple[list[str], list[ModelVersion]]":
-        """The names of all registered models, and the champions among their versions."""
-        from mlflow import MlflowClient  # takes seconds: the page is drawn before
-
-        client = MlflowClient(tracking_uri=self.tracking_uri)
-        aliases = {model.name: model.aliases for model in client.search_registered_models()}
-        champions = {name: of_model[CHAMPION] for name, of_model in aliases.items() if CHAMPION in of_model}
-        return list(aliases), [client.get_model_version(name, number) for name, number in champions.items()]
 
 
 class Model:
-    """A loaded version. Pictures go in as uint8 arrays of any size, answers come out; safe to share between threads."""
+    """A loaded version. Pictures go in as uint8 arrays of any size, answers come out; safe to share between threads.
+
+    conformal: by promised coverage in per cent ("90", "95") the sum of probabilities up to which classes join a
+    prediction set; unfamiliar_threshold: the highest probability below which a picture is unlike the training pictures,
+    None where the version names none.
+    """
 
     def __init__(self, version: Version, packaged: Any) -> None:
         """packaged: what `mlflow.pyfunc.load_model` returned; RegistryError if it is not one of this project's."""
         self.version = version
-        self._packaged = packaged
+        self.packaged = packaged
         self._one_at_a_time = threading.Lock()  # Keras is not thread-safe, and PyTorch takes all cores anyway
         metadata = packaged.metadata.metadata or {}
         try:
@@ -120,8 +203,13 @@ class Model:
                 f"{_sentence(version)} lacks what this app needs ({_reason(error)}): "
                 f"{REGISTER_AGAIN}, or choose another model with MODEL_NAME."
             ) from error
+        self.metadata: Mapping[str, Any] = metadata
         self.classifier = str(metadata.get("model", ""))
         self.test_accuracy = _number(metadata, "metrics", "test", "top1")
+        self.unfamiliar_threshold = _number(metadata, "unfamiliar_threshold")
+        promised = metadata.get("conformal")
+        found = {str(key): _number(promised, key) for key in promised} if isinstance(promised, dict) else {}
+        self.conformal = {coverage: threshold for coverage, threshold in found.items() if threshold is not None}
 
     @property
     def is_demo(self) -> bool:
@@ -129,20 +217,40 @@ class Model:
         return self.version.name.startswith("demo-")
 
     def sees(self, picture: np.ndarray) -> np.ndarray:
-        """The picture as the model gets it. (H, W, 3) uint8 -> (image_size, image_size, 3) uint8."""
-        return self._run(lambda: np.asarray(self._shrink(picture[np.newaxis])))[0]
+        """The picture as the model gets it. (H, W, 3) uint8 -> (image_size, image_size, 3) uint8.
 
-    def classify(self, picture: np.ndarray, top_k: int) -> list[Answer]:
-        """The `top_k` likeliest classes of a picture, (H, W, 3) uint8, the likeliest first."""
-        probabilities = self._run(lambda: np.asarray(self._packaged.predict(picture[np.newaxis])))
-        if probabilities.shape != (1, len(self.class_names)) or not np.isfinite(probabilities).all():
+        Waits for no other thread: the network has no part in it.
+        """
+        return self._run(lambda: np.asarray(self._shrink(picture[np.newaxis])), alone=False)[0]
+
+    def probabilities(self, pictures: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities of pictures of one size, (N, H, W, 3) uint8: (N, C) float32, rows sum to 1."""
+        found = self._run(lambda: np.asarray(self.packaged.predict(pictures)))
+        if found.shape != (len(pictures), len(self.class_names)) or not np.isfinite(found).all():
             raise RegistryError(f"{_sentence(self.version)} gave no probabilities: {REGISTER_AGAIN}.")
-        best = np.argsort(-probabilities[0], kind="stable")[:top_k]
-        return [Answer(self.class_names[i], self.superclass_of[i], float(probabilities[0, i])) for i in best]
+        return found
 
-    def _run(self, work: Callable[[], Result]) -> Result:
+    def answers(self, row: np.ndarray, top_k: int) -> list[Answer]:
+        """The `top_k` likeliest classes by the probabilities of one picture, (C,), the likeliest first."""
+        best = np.argsort(-row, kind="stable")[:top_k]
+        return [Answer(self.class_names[i], self.superclass_of[i], float(row[i])) for i in best]
+
+    def prediction_set(self, row: np.ndarray, coverage: str) -> list[str] | None:
+        """The classes that together hold the right one in `coverage` ("90" or "95") per cent of pictures.
+
+        row: the probabilities of one picture, (C,). The likeliest first, at least one; None where the version promises
+        no such coverage. A class joins if the probabilities of those before it sum to at most the version's threshold.
+        """
+        threshold = self.conformal.get(coverage)
+        if threshold is None:
+            return None
+        order = np.argsort(-row, kind="stable")
+        before = np.cumsum(row[order], dtype=np.float64) - row[order]
+        return [self.class_names[i] for i in order[before <= threshold]]
+
+    def _run(self, work: Callable[[], Result], *, alone: bool = True) -> Result:
         try:
-            with self._one_at_a_time:
+            with self._one_at_a_time if alone else nullcontext():
                 return work()
         except Exception as error:  # packaged code: it may raise anything
             logger.warning("%s failed", self.version, exc_info=True)
@@ -210,6 +318,10 @@ def load(version: Version) -> Model:
 def without_password(uri: str) -> str:
     """A URI as it may be shown on a page."""
     return re.sub(r"//[^/@]*@", "//", uri)
+
+
+def _is_missing(error: Exception) -> bool:
+    return getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
 
 
 def _seconds(promoted_at: str | None) -> float:

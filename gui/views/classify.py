@@ -65,7 +65,7 @@ def _introduce(model: Model) -> None:
 def _answer(model: Model, picture: np.ndarray, squaring: Squaring) -> None:
     square = pictures.square(picture, squaring)
     seen = model.sees(square)
-    answers = model.classify(square, TOP_K)
+    answers = model.answers(model.probabilities(square[np.newaxis])[0], TOP_K)
     size = seen.shape[0]
     yours, sees = st.columns(2)
     with yours:

@@ -23,6 +23,8 @@ METADATA = {
     "superclass_names": ["plants", "things & waters", "animals"],
     "superclass_of_class": [0, 0, 1, 2, 2, 0],
     "image_size": 8,
+    "conformal": {"90": 0.8, "95": 0.95},
+    "unfamiliar_threshold": 0.4,
     "metrics": {"val": {"top1": 0.7}, "test": {"top1": 0.640, "top5": 0.9}},
 }
 Register = Callable[..., int]
@@ -63,7 +65,7 @@ def tracking_uri(empty_database: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.fixture
 def register(tracking_uri: str, tmp_path: Path) -> Register:
-    """Register the next version of a model in that database and make it champion; returns its number."""
+    """Register the next version of a model in that database, as champion or under an alias; returns its number."""
     client = MlflowClient(tracking_uri=tracking_uri)
 
     def register_version(
@@ -71,6 +73,7 @@ def register(tracking_uri: str, tmp_path: Path) -> Register:
         code: Any = COLOUR_MODEL,
         promoted_at: str = "2026-01-01T00:00:00+00:00",
         champion: bool = True,
+        alias: str | None = None,
         **metadata: Any,
     ) -> int:
         folder = tmp_path / "models" / f"{len(list(tmp_path.glob('models/*')))}"
@@ -84,9 +87,10 @@ def register(tracking_uri: str, tmp_path: Path) -> Register:
         )
         if not client.search_registered_models(f"name='{name}'"):
             client.create_registered_model(name)
-        version = client.create_model_version(name, folder.as_uri(), tags={"promoted_at": promoted_at})
-        if champion:
-            client.set_registered_model_alias(name, "champion", version.version)
+        tags = {"promoted_at": promoted_at} | {key: metadata[key] for key in ("model",) if key in metadata}
+        version = client.create_model_version(name, folder.as_uri(), tags=tags)
+        for given in filter(None, ("champion" if champion else None, alias)):
+            client.set_registered_model_alias(name, given, version.version)
         return int(version.version)
 
     return register_version

@@ -1,0 +1,125 @@
+"""What the app asks of a registry and of a loaded version."""
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from gui import registry
+from gui.registry import Registry, RegistryError
+from tests.gui.conftest import BLUE, RED, Register
+
+NAME = "cifar100-classifier"
+
+
+def test_champions_come_with_tags_and_aliases_the_one_promoted_last_first(
+    register: Register, tracking_uri: str
+) -> None:
+    register("garden-classifier", promoted_at="2026-02-01T00:00:00+00:00")
+    register("zoo-classifier", promoted_at="2026-02-02T00:00:00+00:00", alias="vit_scratch", model="vit_scratch")
+    zoo, garden = Registry(tracking_uri).champions()
+    assert (zoo.name, garden.name) == ("zoo-classifier", "garden-classifier")
+    assert zoo.tags["model"] == "vit_scratch"
+    assert zoo.aliases == ("champion", "vit_scratch")
+    assert garden.aliases == ("champion",)
+
+
+def test_a_broken_registered_model_is_left_out_of_the_champions(
+    register: Register, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register("broken-classifier")
+    register("zoo-classifier")
+    look_up = MlflowClient.get_model_version
+
+    def fails_on_one(client: MlflowClient, name: str, version: str) -> object:
+        if name == "broken-classifier":
+            raise ValueError("a row that nobody understands")
+        return look_up(client, name, version)
+
+    monkeypatch.setattr(MlflowClient, "get_model_version", fails_on_one)
+    assert [champion.name for champion in Registry(tracking_uri).champions()] == ["zoo-classifier"]
+    MlflowClient(tracking_uri=tracking_uri).delete_registered_model("zoo-classifier")
+    with pytest.raises(RegistryError, match="a row that nobody understands"):
+        Registry(tracking_uri).champions()
+
+
+def test_more_registered_models_than_fit_a_page_are_all_found(
+    register: Register, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("attic-classifier", "garden-classifier", "zoo-classifier"):
+        register(name)
+    search = MlflowClient.search_registered_models
+    monkeypatch.setattr(
+        MlflowClient,
+        "search_registered_models",
+        lambda client, page_token=None: search(client, max_results=1, page_token=page_token),
+    )
+    assert len(Registry(tracking_uri).champions()) == 3
+
+
+def test_aliases_name_versions_and_a_version_knows_all_of_its_aliases(register: Register, tracking_uri: str) -> None:
+    register(alias="vit_scratch")
+    register(champion=False, alias="mobilenet_transfer")
+    aliases = Registry(tracking_uri).aliases(NAME)
+    assert {alias: version.number for alias, version in aliases.items()} == {
+        "champion": 1,
+        "mobilenet_transfer": 2,
+        "vit_scratch": 1,
+    }
+    assert aliases["vit_scratch"].aliases == ("champion", "vit_scratch")
+    with pytest.raises(RegistryError, match="No model `moon` is registered"):
+        Registry(tracking_uri).aliases("moon")
+
+
+def test_a_version_is_found_by_alias_and_by_number(register: Register, tracking_uri: str) -> None:
+    register()
+    register(champion=False, alias="mobilenet_transfer")
+    asked = Registry(tracking_uri)
+    assert asked.version(NAME, "champion").number == 1
+    assert asked.version(NAME, 2) == asked.version(NAME, "2") == asked.version(NAME, "mobilenet_transfer")
+    with pytest.raises(RegistryError, match="no alias `challenger`: .* one of champion, mobilenet_transfer"):
+        asked.version(NAME, "challenger")
+    with pytest.raises(RegistryError, match="no version 7"):
+        asked.version(NAME, 7)
+
+
+def test_probabilities_of_many_pictures_and_the_answers_of_one(register: Register) -> None:
+    register()
+    model = registry.load(registry.connect().champions()[0])
+    pictures = np.empty((3, 20, 30, 3), np.uint8)
+    pictures[:] = np.array([RED, BLUE, RED], np.uint8)[:, np.newaxis, np.newaxis]
+    probabilities = model.probabilities(pictures)
+    assert probabilities.shape == (3, 6)
+    assert probabilities.dtype == np.float32
+    assert np.allclose(probabilities.sum(axis=1), 1)
+    first, second = model.answers(probabilities[1], 2)
+    assert (first.class_name, first.superclass_name) == ("blue sea", "things & waters")
+    assert first.confidence == probabilities[1].max() > second.confidence
+    assert model.unfamiliar_threshold == 0.4
+
+
+@pytest.mark.parametrize(
+    ("threshold", "expected"),
+    [
+        (0.0, ["red apple"]),
+        (0.5, ["red apple", "green leaf"]),
+        (0.79, ["red apple", "green leaf"]),
+        (0.81, ["red apple", "green leaf", "blue sea"]),
+        (1.0, ["red apple", "green leaf", "blue sea", "white rabbit", "black cat", "yellow lemon"]),
+    ],
+)
+def test_classes_join_a_prediction_set_until_enough_is_together(
+    register: Register, threshold: float, expected: list[str]
+) -> None:
+    register(conformal={"90": threshold})
+    model = registry.load(registry.connect().champions()[0])
+    row = np.array([0.5, 0.3, 0.1, 0.05, 0.03, 0.02], np.float32)
+    assert model.prediction_set(row, "90") == expected
+    assert model.prediction_set(row, "95") is None
+
+
+@pytest.mark.parametrize("metadata", [{"conformal": None, "unfamiliar_threshold": None}, {"conformal": [1, 2]}])
+def test_a_version_that_promises_nothing_has_no_sets(register: Register, metadata: dict) -> None:
+    register(**metadata)
+    model = registry.load(registry.connect().champions()[0])
+    assert model.conformal == {}
+    assert model.prediction_set(np.full(6, 1 / 6, np.float32), "90") is None
