@@ -53,7 +53,7 @@ def test_the_run_of_a_model_tells_all_of_its_training(clone: Clone, model: str):
     [used] = run.inputs.dataset_inputs
     assert json.loads(used.dataset.profile)["sha256"] == data["data_sha256"]
     # The same names for all of them: MLflow's pages draw one chart of each.
-    curves = {"train_loss", "train_top1", "val_loss", "val_top1", "learning_rate", "step_train_loss"}
+    curves = {"train_loss", "train_top1", "val_loss", "val_top1", "learning_rate"}
     assert curves | {"val/top1", "test/top1", "system/cpu_utilization_percentage"} <= set(run.data.metrics)
     files = {file.path for folder in ("", "plots") for file in client.list_artifacts(run.info.run_id, folder)}
     assert {"params.yaml", f"plots/superclass_confusion_{model}.png"} <= files
