@@ -74,12 +74,58 @@ def test_top_k_gives_labelled_rows(packaged: PyFuncModel) -> None:
         pictures(1)[..., :2],
         np.zeros((1, 0, 4, 3), np.uint8),
         "picture.png",
+        {"inputs": pictures(1)},
     ],
 )
 def test_what_is_no_batch_of_pictures_is_refused(packaged: PyFuncModel, images: object) -> None:
     with pytest.raises(MlflowException) as refusal:
         packaged.predict(images)  # type: ignore[arg-type]
     assert refusal.value.get_http_status_code() == 400
+
+
+def test_nested_lists_are_pictures_too(packaged: PyFuncModel) -> None:
+    np.testing.assert_array_equal(packaged.predict(pictures(3).tolist()), packaged.predict(pictures(3)))
+
+
+@pytest.mark.parametrize(
+    ("pixel", "reason"),
+    [
+        ([0.5, 1, 2], "fractions"),
+        ([0, 0, 256], "from 0 to 255, not 0 to 256"),
+        ([0, -1, 255], "not -1 to 255"),
+        (["1", "2", "3"], "text"),
+        ([None, 0, 0], "something else"),
+        ([True, False, True], "true and false"),
+        ([0, 0, 10**30], "something else"),
+        ([0, 0], r"with pixels, not \(2, 1, 1, 2\)"),
+        ([], r"with pixels, not \(2, 1, 1, 0\)"),
+    ],
+)
+def test_lists_of_anything_but_pixels_are_refused(packaged: PyFuncModel, pixel: list[object], reason: str) -> None:
+    with pytest.raises(MlflowException, match=reason) as refusal:
+        packaged.predict([[[pixel]], [[pixel]]])
+    assert refusal.value.get_http_status_code() == 400
+
+
+def test_pictures_of_different_sizes_in_one_request_are_refused(packaged: PyFuncModel) -> None:
+    with pytest.raises(MlflowException, match="of one size"):
+        packaged.predict([*pictures(1).tolist(), *pictures(1, side=5).tolist()])
+
+
+def test_a_classifier_that_fails_is_an_answer_without_a_stack_trace(
+    packaged: PyFuncModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(images: np.ndarray) -> None:
+        raise RuntimeError("no memory left")
+
+    monkeypatch.setattr(packaged.unwrap_python_model().classifier, "logits", fail)
+    with pytest.raises(MlflowException) as failure:
+        packaged.predict(pictures(2))
+    assert failure.value.get_http_status_code() == 500
+    assert json.loads(failure.value.serialize_as_json()) == {
+        "error_code": "INTERNAL_ERROR",
+        "message": "the model failed on pictures (2, 4, 4, 3) (RuntimeError: no memory left)",
+    }
 
 
 @pytest.mark.parametrize("top_k", [-1, 4])
