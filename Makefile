@@ -35,7 +35,7 @@ JOBS := 1
 # Of the experiments: NAME-1, NAME-2 ...
 NAME := sweep-$(shell date +%m%d-%H%M%S)
 
-.PHONY: help env dev demo repro sweep study register app ui bench test lint format clean git browser
+.PHONY: help env dev demo repro sweep study register rollback app ui bench test lint format clean git browser
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 10
@@ -88,6 +88,10 @@ study: git $(READY) ## what reports/claims.md rests on: hours of small trainings
 
 register: git $(READY) ## what was trained into the MLflow store in use, where that lost it or is another one
 	dvc repro --force --single-item register
+
+# TO=3: to that version instead; MODEL_NAME=demo-classifier: of that registered model.
+rollback: $(READY) ## the champion of before is champion again, for the app at once
+	@python -m stages.rollback $(MODEL_NAME) $(if $(TO),--to $(TO))
 
 app: $(READY) ## the Streamlit app
 	streamlit run gui/app.py

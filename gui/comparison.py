@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 
 RUN_TAG = "comparison_run_id"  # of a version
 KEPT_AT_ONCE = 3  # comparisons whose downloaded files are kept
+COLUMNS = {  # of each table, beside `model`
+    "curves": ("epoch", "seconds", "val_loss", "val_top1"),
+    "classes": ("class", "superclass", "top1"),
+    "superclasses": ("actual", "predicted", "pictures", "share"),
+    "reliability": ("calibration", "confidence", "accuracy", "pictures"),
+    "robustness": ("corruption", "severity", "top1"),
+}
 LOG_AGAIN = "log one with `make register` (a demo model: `make demo`)"
 
 logger = logging.getLogger(__name__)
@@ -147,16 +154,49 @@ class Comparison:
         return self._json(f"metrics/{model}.json")
 
     def table(self, name: str) -> "pd.DataFrame":
-        """One of the tables, each with a column `model`: curves, classes, superclasses, reliability, robustness."""
+        """One of the tables, see COLUMNS, its models in the order of `models`; names as people read them."""
         import pandas as pd
 
         try:
             found = pd.read_csv(self._fetch(f"tables/{name}.csv"))
         except (OSError, ValueError) as error:
             raise _other_layout(f"tables/{name}.csv", error) from error
-        if "model" not in found:
-            raise _other_layout(f"tables/{name}.csv", "no column model")
-        return found
+        missing = {"model", *COLUMNS[name]} - set(found)
+        if missing:
+            raise _other_layout(f"tables/{name}.csv", f"no column {', '.join(sorted(missing))}")
+        for column in {"class", "superclass", "actual", "predicted"} & set(found):
+            found[column] = found[column].astype(str).map(readable)
+        place = {model: place for place, model in enumerate(self.models)}
+        return found.sort_values("model", key=lambda models: models.map(place), kind="stable", ignore_index=True)
+
+    def summary(self) -> "pd.DataFrame":
+        """A row for each model: what it reaches on the test pictures, and what it costs.
+
+        model; top1, low, high (95 % interval), superclass, ece (calibrated): shares; milliseconds a picture (median);
+        minutes of training; megabytes of weights.
+        """
+        import pandas as pd
+
+        rows = []
+        for model in self.models:
+            try:
+                test, cost = self.metrics(model)["test"], self.data["facts"][model]["cost"]
+                rows.append(
+                    {
+                        "model": model,
+                        "top1": float(test["top1"]),
+                        "low": float(test["top1_low"]),
+                        "high": float(test["top1_high"]),
+                        "superclass": float(test["superclass_top1"]),
+                        "ece": float(test["ece_calibrated"]),
+                        "milliseconds": float(cost["latency_p50_ms"]),
+                        "minutes": float(cost["training_seconds"]) / 60,
+                        "megabytes": float(cost["weights_bytes"]) / 1e6,
+                    }
+                )
+            except (KeyError, TypeError, ValueError) as error:
+                raise _other_layout(f"metrics/{model}.json", error) from error
+        return pd.DataFrame(rows)
 
     def explorer(self) -> Explorer:
         """The test pictures; about 40 MB to fetch the first time where the store is not on this machine."""

@@ -19,7 +19,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import RegisteredModel
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SQLITE = "sqlite:///"
@@ -71,6 +71,23 @@ class Answer:
     class_name: str
     superclass_name: str
     confidence: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """The run that trained a version: parameters, metrics (`test/top1` ...), tags (`git_commit` ...).
+
+    started: milliseconds since 1970; seconds: how long it took, None where it did not end.
+    place: where it stands among MLflow's pages; page: its address, None where no server shows them.
+    """
+
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    started: int
+    seconds: float | None
+    place: str
+    page: str | None
 
 
 class Registry:
@@ -135,6 +152,50 @@ class Registry:
                     ) from None
                 raise
 
+    def history(self, name: str) -> list[Version]:
+        """Every version that is or was champion of a registered model, the one promoted last first.
+
+        Their tags `promoted_at` and `demoted_at` (ISO 8601) say from when to when.
+        """
+        with self._asked() as client:
+            aliases = self._registered(client, name).aliases
+            page = client.search_model_versions(f"name = '{name}'")
+            versions = list(page)
+            while page.token:
+                page = client.search_model_versions(f"name = '{name}'", page_token=page.token)
+                versions += page
+            found = [self._described(version, aliases) for version in versions if "promoted_at" in version.tags]
+        return sorted(found, key=lambda version: _seconds(version.tags["promoted_at"]), reverse=True)
+
+    def training(self, version: Version) -> Training:
+        """The run that trained a version; RegistryError where it is gone."""
+        with self._asked() as client:
+            try:
+                run = client.get_run(version.run_id)
+            except Exception as error:
+                if not version.run_id or _is_missing(error):
+                    raise RegistryError(
+                        f"The run that trained {version} is gone: `make register` brings it back where it was trained."
+                    ) from None
+                raise
+        place = f"experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+        is_server = self.tracking_uri.startswith(("http://", "https://"))
+        return Training(
+            params=dict(run.data.params),
+            metrics=dict(run.data.metrics),
+            tags=dict(run.data.tags),
+            started=run.info.start_time,
+            seconds=(run.info.end_time - run.info.start_time) / 1000 if run.info.end_time else None,
+            place=place,
+            page=f"{self._shown_uri.rstrip('/')}/#/{place}" if is_server else None,
+        )
+
+    @property
+    def ui_command(self) -> str:
+        """What starts MLflow's pages for a database on this machine."""
+        default = f"{SQLITE}{_in_sqlite_uri(REPOSITORY)}/mlflow.db"
+        return "mlflow ui" if self.tracking_uri == default else f"mlflow ui --backend-store-uri '{self._shown_uri}'"
+
     def _registered(self, client: "MlflowClient", name: str) -> "RegisteredModel":
         try:
             return client.get_registered_model(name)
@@ -146,10 +207,12 @@ class Registry:
             raise
 
     def _version(self, client: "MlflowClient", name: str, number: str | int, aliases: Mapping[str, str]) -> Version:
-        found = client.get_model_version(name, str(number))
+        return self._described(client.get_model_version(name, str(number)), aliases)
+
+    def _described(self, found: "ModelVersion", aliases: Mapping[str, str]) -> Version:
         return Version(
             tracking_uri=self.tracking_uri,
-            name=name,
+            name=found.name,
             number=int(found.version),
             created=found.creation_timestamp or 0,
             tags=dict(found.tags),
@@ -272,9 +335,7 @@ def connect() -> Registry:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
     if uri.startswith(SQLITE):
-        # SQLAlchemy takes what follows a question mark for options, and decodes percent signs.
-        root = Path(str(REPOSITORY).replace("%", "%25").replace("?", "%3F"))
-        uri = f"{SQLITE}{root / uri.removeprefix(SQLITE)}"
+        uri = f"{SQLITE}{_in_sqlite_uri(REPOSITORY) / uri.removeprefix(SQLITE)}"
     os.environ["MLFLOW_TRACKING_URI"] = uri  # for what MLflow looks up by itself while it loads a model
     return Registry(uri)
 
@@ -316,6 +377,11 @@ def load(version: Version) -> Model:
 def without_password(uri: str) -> str:
     """A URI as it may be shown on a page."""
     return re.sub(r"//[^/@]*@", "//", uri)
+
+
+def _in_sqlite_uri(folder: Path) -> Path:
+    """A folder as it stands in a URI: SQLAlchemy takes what follows a question mark for options, and decodes %."""
+    return Path(str(folder).replace("%", "%25").replace("?", "%3F"))
 
 
 def _is_missing(error: Exception) -> bool:

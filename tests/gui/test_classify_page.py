@@ -5,6 +5,7 @@ import re
 import shutil
 import socket
 import time
+import tomllib
 from html import unescape
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from PIL import Image
 from starlette.formparsers import MultiPartParser
 from streamlit.testing.v1 import AppTest
 
-from gui import bars, pictures, registry
+from gui import archives, bars, pictures, registry
 from gui.registry import Answer
 from tests.gui.conftest import BLUE, RED, Register, as_file, picture_file
 
@@ -285,8 +286,11 @@ def test_a_demo_model_says_that_it_knows_generated_pictures_only(register: Regis
 def test_uploads_within_the_limit_never_go_through_a_file(register: Register) -> None:
     register()
     page = open_page()
-    assert MultiPartParser.spool_max_size >= page.file_uploader[0].proto.max_upload_size_mb * 2**20
     assert page.file_uploader[0].proto.max_upload_size_mb == pictures.MAX_MEGABYTES
+    assert archives.MAX_ARCHIVE_MEGABYTES >= pictures.MAX_MEGABYTES
+    assert MultiPartParser.spool_max_size == archives.MAX_ARCHIVE_MEGABYTES * 2**20
+    configuration = tomllib.loads((APP.parent / ".streamlit" / "config.toml").read_text())
+    assert configuration["server"]["maxUploadSize"] == archives.MAX_ARCHIVE_MEGABYTES
 
 
 def test_names_of_classes_are_text_not_markup() -> None:

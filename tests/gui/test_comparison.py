@@ -1,6 +1,8 @@
 """The comparison behind a registered version, read from its run."""
 
+import gc
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,9 @@ from mlflow import MlflowClient
 
 from gui import comparison, registry
 from gui.comparison import Comparison, ComparisonError
+from gui.registry import Version
 from tests.gui.conftest import METADATA, LogComparison, Register
+from tests.tracking.server import Server
 
 MODELS = ["vit_scratch", "vit_transfer", "mobilenet_transfer"]
 
@@ -33,8 +37,19 @@ def test_a_version_leads_to_its_comparison(register: Register, log_comparison: L
     assert found.metrics("vit_scratch")["test"]["top1_low"] < found.metrics("vit_scratch")["test"]["top1"]
     assert set(found.robustness) == set(MODELS)
     assert found.data["facts"]["vit_scratch"]["cost"]["latency_p50_ms"] == 5.0
-    for name in ("curves", "classes", "superclasses", "reliability", "robustness"):
+    for name in comparison.COLUMNS:
         assert set(found.table(name)["model"]) == set(MODELS)
+    assert set(found.table("superclasses")["actual"]) == set(METADATA["superclass_names"])
+    assert "red apple" in set(found.table("classes")["class"])
+
+
+def test_the_summary_says_what_each_model_reaches_and_costs(register: Register, log_comparison: LogComparison) -> None:
+    log_comparison(register())
+    summary = opened().summary().set_index("model")
+    assert list(summary.index) == opened().models
+    assert (summary["low"] < summary["top1"]).all()
+    assert (summary["top1"] < summary["high"]).all()
+    assert summary.loc["vit_transfer", ["milliseconds", "minutes", "megabytes"]].tolist() == [12.7, 520 / 60, 7.290128]
 
 
 def test_the_explorer_holds_the_test_pictures_and_every_models_answers(
@@ -137,6 +152,26 @@ def test_damaged_arrays_are_one_line_and_nothing_is_unpickled(
         opened().explorer()
 
 
+class Bomb:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.file,)
+
+
+def test_an_array_that_is_a_pickle_is_never_unpickled(
+    register: Register, log_comparison: LogComparison, tmp_path: Path
+) -> None:
+    folder = artifacts(tmp_path, log_comparison(register()))
+    (folder / "explorer" / "labels.npy").write_bytes(pickle.dumps(Bomb(tmp_path / "exploded")))
+    with pytest.raises(ComparisonError, match=r"labels.npy"):
+        opened().explorer()
+    assert not (tmp_path / "exploded").exists()
+
+
 def test_probabilities_that_do_not_fit_the_pictures_are_one_line(
     register: Register, log_comparison: LogComparison, tmp_path: Path
 ) -> None:
@@ -151,7 +186,7 @@ def test_a_table_of_another_layout_is_one_line(
 ) -> None:
     folder = artifacts(tmp_path, log_comparison(register()))
     (folder / "tables" / "curves.csv").write_text("epoch,val_top1\n1,0.5\n")
-    with pytest.raises(ComparisonError, match="no column model"):
+    with pytest.raises(ComparisonError, match="no column model, seconds, val_loss"):
         opened().table("curves")
     (folder / "tables" / "curves.csv").write_text("")
     with pytest.raises(ComparisonError, match=r"tables/curves.csv"):
@@ -165,3 +200,28 @@ def test_the_names_of_classes_are_as_people_read_them(
     described = json.loads((folder / "explorer" / "dataset.json").read_text())
     assert described["class_names"] == METADATA["class_names"]
     assert not any("_" in name for name in opened().explorer().class_names)
+
+
+@pytest.mark.slow
+def test_over_a_server_every_file_is_fetched_once_into_a_folder_that_goes_with_it(
+    comparison_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Server(tmp_path / "server") as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+        registry.connect()
+        client = MlflowClient(tracking_uri=server.uri)
+        run_id = client.create_run(client.create_experiment("cifar100")).info.run_id
+        client.log_artifacts(run_id, str(comparison_files))
+        version = Version(server.uri, "cifar100-classifier", 1, 0, {"comparison_run_id": run_id})
+        found = comparison.of(version)
+        explorer = found.explorer()
+        fetched = Path(explorer.images.filename)
+        assert fetched.parent.parent.name.startswith("comparison-")
+        assert found.table("curves")["model"].nunique() == 3
+    # The server is gone; what was fetched is not.
+    assert comparison.of(version).explorer() is explorer
+    assert found.table("curves")["model"].nunique() == 3
+    comparison._open.cache_clear()
+    del found, explorer
+    gc.collect()
+    assert not fetched.exists()

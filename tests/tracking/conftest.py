@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,11 +14,14 @@ from mlflow import MlflowClient
 from safetensors.numpy import save_file
 
 from stages import classifiers
+from stages.tracking.champion import Validation
 from stages.tracking.package import Package
 from stages.tracking.registry import Entry
 from stages.tracking.replay import Training
 from stages.tracking.runs import DatasetUsed
 from stages.tracking.store import Store
+
+from .server import Server
 
 CLASSIFIER = """
     import numpy as np
@@ -62,6 +65,8 @@ CLASSIFIER = """
 """
 SIDE = 4
 CLASSES = ["apple", "bear", "clock"]
+VAL_PICTURES = 1000
+REFERENCE_SEED = 1  # the model with these weights names four of five validation pictures right; others one of three
 
 
 @pytest.fixture(autouse=True)
@@ -97,6 +102,13 @@ def client(store: Store) -> MlflowClient:
     return store.client()
 
 
+@pytest.fixture(scope="session")
+def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One `mlflow server` for all tests that leave it running; starting one takes seconds."""
+    with Server(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
 @pytest.fixture
 def code(tmp_path: Path) -> Path:
     """A copy of the classifiers package with one classifier, `tiny`."""
@@ -114,13 +126,12 @@ def code(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make_entry(tmp_path: Path, code: Path) -> Callable[..., Entry]:
-    """Makes a trained model: make_entry("a", val=0.5, test=0.4, seed=0)."""
+    """Makes a trained model: make_entry("a", val=0.5, test=0.4, seed=0); right on the first `val` of the pictures."""
 
     def make(model: str = "a", val: float = 0.5, test: float = 0.5, seed: int = 0, run_id: str | None = None) -> Entry:
         folder = tmp_path / f"{model}-{seed}"
         folder.mkdir(exist_ok=True)
-        weights = np.random.default_rng(seed).normal(size=(SIDE * SIDE * 3, len(CLASSES))).astype(np.float32) / 1000
-        save_file({"weights": weights}, folder / "weights.safetensors")
+        save_file({"weights": weights(seed)}, folder / "weights.safetensors")
         weights_sha256 = sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
         settings = {"classifier": "tiny", "epochs": None, "batch_size": 1, "crop_padding": 0, "flip": False}
         description = {
@@ -156,7 +167,8 @@ def make_entry(tmp_path: Path, code: Path) -> Callable[..., Entry]:
             "data_sha256": "d" * 64,
         }
         metrics = {"val": {"top1": val}, "test": {"top1": test}}
-        return Entry(Package(folder, code, pictures(2), about, metrics), Training.read(folder), metrics)
+        right = np.arange(VAL_PICTURES) < round(val * VAL_PICTURES)
+        return Entry(Package(folder, code, pictures(2), about, metrics), Training.read(folder), metrics, right)
 
     return make
 
@@ -164,6 +176,27 @@ def make_entry(tmp_path: Path, code: Path) -> Callable[..., Entry]:
 @pytest.fixture
 def dataset() -> DatasetUsed:
     return DatasetUsed("demo", "d" * 64, {"train": 9, "val": 3}, "data/prepared")
+
+
+def weights(seed: int) -> np.ndarray:
+    """Of the tiny classifier."""
+    return np.random.default_rng(seed).normal(size=(SIDE * SIDE * 3, len(CLASSES))).astype(np.float32) / 1000
+
+
+def validation() -> Validation:
+    """Pictures and labels that only the model of REFERENCE_SEED has learnt, all but every fifth."""
+    classes = _classes(REFERENCE_SEED)
+    labels = np.where(np.arange(VAL_PICTURES) % 5 == 0, (classes + 1) % len(CLASSES), classes)
+    return Validation(pictures(VAL_PICTURES), labels, CLASSES, "d" * 64)
+
+
+def answers(seed: int) -> np.ndarray:
+    """Which of them the model with these weights really names right, (N,) bool."""
+    return _classes(seed) == validation().labels
+
+
+def _classes(seed: int) -> np.ndarray:
+    return (pictures(VAL_PICTURES).reshape(VAL_PICTURES, -1).astype(np.float32) @ weights(seed)).argmax(axis=1)
 
 
 def pictures(count: int, side: int = SIDE) -> np.ndarray:
