@@ -1,4 +1,4 @@
-"""Mutated picture files through the loader: each gives a picture or a refusal of one line, quickly and in little memory.
+"""Mutated picture files through the loader: each gives a picture or a refusal of one line, soon, in little memory.
 
 python -m tests.gui.fuzz [COUNT] [--seed N]    2,000 files by default, in half a minute
 """
