@@ -14,17 +14,16 @@ if ROOT not in sys.path:  # Streamlit puts gui/ there; its modules are imported 
 from gui import archives  # noqa: E402
 from gui.views import batch, classify, compare, mistakes, model  # noqa: E402
 
-MultiPartParser.spool_max_size = (
-    archives.MAX_ARCHIVE_MEGABYTES * 2**20
-)  # beyond it uploads go through a file; else 1 MB
+# Beyond it, 1 MB by default, uploads go through a file.
+MultiPartParser.spool_max_size = archives.MAX_ARCHIVE_MEGABYTES * 2**20
 
 st.set_page_config(page_title="Picture classifier", page_icon="🔎", layout="centered")
 pages = [
-    st.Page(classify.page, title="Classify", icon=":material/image_search:", url_path="classify", default=True),
-    st.Page(batch.page, title="Batch", icon=":material/stacks:", url_path="batch"),
-    st.Page(compare.page, title="Compare", icon=":material/balance:", url_path="compare"),
-    st.Page(mistakes.page, title="Mistakes", icon=":material/search_insights:", url_path="mistakes"),
-    st.Page(model.page, title="Model", icon=":material/trophy:", url_path="model"),
+    st.Page(classify.page, title="Classify", url_path="classify", default=True),
+    st.Page(batch.page, title="Batch", url_path="batch"),
+    st.Page(compare.page, title="Compare", url_path="compare"),
+    st.Page(mistakes.page, title="Mistakes", url_path="mistakes"),
+    st.Page(model.page, title="Model", url_path="model"),
 ]
 chosen = st.navigation(pages, position="top")
 try:

@@ -15,7 +15,7 @@ STYLE = f"""<style>
 .st-key-samples button {{ padding: 3px; min-height: 0; }}
 .st-key-samples button img {{ width: {SIDE}px !important; height: {SIDE}px !important; max-width: none !important;
                              max-height: none !important; margin: 0; border-radius: 4px; vertical-align: top;
-                             image-rendering: pixelated; }}
+                             object-fit: fill !important; image-rendering: pixelated; }}
 </style>"""
 
 
@@ -30,7 +30,7 @@ def choose(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -
         for index in drawn(len(images), draw):
             name = class_names[labels[index]]
             picture = f"![{_alt(name)}](data:image/png;base64,{_png(images[index])})"
-            if st.button(picture, key=f"sample {index}", help=name):
+            if st.button(picture, key=f"sample {index}"):
                 st.session_state["sample"] = index
     if st.button("Other pictures", icon=":material/casino:"):
         st.session_state["samples_draw"] = draw + 1

@@ -169,7 +169,7 @@ def _answer(model: Model, picked: Picked, squaring: Squaring, versions: dict[str
     st.html(bars.chart(answers) + words.paragraphs(lines))
     if words.is_strange(model, row):
         st.warning(words.strange(model, row), icon=":material/help:")
-    with st.container(horizontal=True, gap="large"):
+    with st.container(horizontal=True, gap="medium"):
         why = st.toggle("Show what the answer rests on", key="why")
         beside = len(versions) > 1 and st.toggle(f"All {len(versions)} models side by side", key="beside")
     if why:
