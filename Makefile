@@ -35,7 +35,7 @@ JOBS := 1
 # Of the experiments: NAME-1, NAME-2 ...
 NAME := sweep-$(shell date +%m%d-%H%M%S)
 
-.PHONY: help env dev demo repro sweep study register rollback app ui bench screenshots test lint format clean git browser
+.PHONY: help env dev demo repro sweep study register rollback app serve ui bench screenshots test lint format clean git browser
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 10
@@ -95,6 +95,10 @@ rollback: $(READY) ## the champion of before is champion again, for the app at o
 
 app: $(READY) ## the Streamlit app
 	streamlit run gui/app.py
+
+# MODEL has another meaning, and a default, for `make sweep`.
+serve: $(READY) ## the champion over HTTP, http://127.0.0.1:5001; another model: MODEL=NAME@ALIAS
+	python -m gui.serve $(if $(findstring command,$(origin MODEL)),--model $(MODEL))
 
 ui: $(READY) ## the MLflow pages
 	mlflow ui

@@ -134,7 +134,8 @@ class PackagedClassifier(PythonModel):
         try:
             self.classifier = classifiers.load(context.artifacts[MODEL_ARTIFACT])
         except classifiers.ClassifierError as error:
-            raise MlflowException.invalid_parameter_value(str(error)) from error
+            # Without what caused it: the line is written for people, and says more than a library's.
+            raise MlflowException.invalid_parameter_value(str(error).replace(f"{root}/", "")) from None
 
     def predict(
         self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None

@@ -175,6 +175,13 @@ def make_entry(tmp_path: Path, code: Path) -> Callable[..., Entry]:
 
 
 @pytest.fixture
+def bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a pickle of bombs.py leaves its mark if anybody reads it."""
+    monkeypatch.setenv("BOMB", str(tmp_path / "exploded"))
+    return tmp_path / "exploded"
+
+
+@pytest.fixture
 def dataset() -> DatasetUsed:
     return DatasetUsed("demo", "d" * 64, {"train": 9, "val": 3}, "data/prepared")
 

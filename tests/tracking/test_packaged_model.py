@@ -1,6 +1,4 @@
 import json
-import os
-import pickle
 import py_compile
 import shutil
 import subprocess
@@ -12,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel, load_model
 
@@ -20,6 +17,7 @@ from stages.tracking.package import requirements
 from stages.tracking.packaged_model import softmax
 from stages.tracking.registry import Entry
 
+from . import bombs
 from .conftest import CLASSES, SIDE, pictures
 
 
@@ -195,40 +193,20 @@ def test_planted_byte_code_does_not_run(saved: Path, tmp_path: Path) -> None:
     assert not witness.exists()
 
 
-class _Bomb:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (os.environ["BOMB"],)
-
-
-@pytest.fixture
-def bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a pickled bomb leaves its mark if anybody unpickles it."""
-    monkeypatch.setenv("BOMB", str(tmp_path / "exploded"))
-    return tmp_path / "exploded"
-
-
-def test_a_pickle_planted_as_weights_is_refused(saved: Path, bomb: Path) -> None:
-    folder = saved / "artifacts" / "model"
-    content = pickle.dumps(_Bomb())
-    (folder / "weights.safetensors").write_bytes(content)
+def test_damaged_weights_are_refused(saved: Path) -> None:
+    weights = saved / "artifacts" / "model" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(MlflowException, match="damaged"):
         load_model(str(saved))
-    description = json.loads((folder / "classifier.json").read_text())
-    description["weights_sha256"] = sha256(content).hexdigest()
-    (folder / "classifier.json").write_text(json.dumps(description))
-    with pytest.raises(MlflowException, match="no readable safetensors"):
-        load_model(str(saved))
-    assert not bomb.exists()
 
 
-def test_a_pickle_planted_as_python_model_is_refused(saved: Path, bomb: Path) -> None:
-    (saved / "python_model.pkl").write_bytes(pickle.dumps(_Bomb()))
-    description = yaml.safe_load((saved / "MLmodel").read_text())
-    flavor = description["flavors"]["python_function"]
-    del flavor["model_code_path"]
-    flavor |= {"python_model": "python_model.pkl", "loader_module": "mlflow.pyfunc.model"}
-    (saved / "MLmodel").write_text(yaml.safe_dump(description))
-    with pytest.raises(MlflowException, match="pickle"):
+@pytest.mark.parametrize(
+    ("plant", "reason"),
+    [(bombs.as_weights, "no readable safetensors file"), (bombs.as_python_model, "pickle is disallowed")],
+)
+def test_a_planted_pickle_is_refused(saved: Path, bomb: Path, plant: Callable[[Path], None], reason: str) -> None:
+    plant(saved)
+    with pytest.raises(MlflowException, match=reason):
         load_model(str(saved))
     assert not bomb.exists()
 
