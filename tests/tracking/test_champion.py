@@ -139,7 +139,7 @@ def test_the_same_weights_packaged_anew_take_over_unless_they_answer_worse(
     file.write_text(file.read_text() + "\n# changed\n")
     second = _register(store, reference)
     assert second.decision.champion == second.versions["old"] == "2"
-    assert "the weights of old (version 1) packaged anew: 80.00% against 80.00%" in second.decision.reason
+    assert "old (version 1): the same weights packaged anew, 80.00% against 80.00%" in second.decision.reason
     file.write_text(file.read_text() + "\n# broken\n")
     worse = _register(store, replace(reference, right=reference.right & (np.arange(1000) > 100)))
     assert worse.decision.champion == "2"
@@ -248,6 +248,19 @@ def test_a_roll_back_can_be_taken_back_and_repeated(
     assert roll_back(store, NAME) == "old (version 1) is champion in place of b (version 2)"
     with pytest.raises(UserError, match="no version of demo-classifier was champion before: choose with --to one of c"):
         roll_back(store, NAME)
+
+
+def test_code_that_was_rolled_back_stays_out_and_mended_code_comes_in(
+    store: Store, client: MlflowClient, code: Path, reference: Entry
+) -> None:
+    _register(store, reference)
+    file = code / "tiny" / "classifier.py"
+    file.write_text(file.read_text() + "\n# slow\n")
+    assert _register(store, reference).decision.champion == "2"
+    roll_back(store, NAME)
+    assert _register(store, reference).decision.champion == "1"
+    file.write_text(file.read_text() + "\n# mended\n")
+    assert _register(store, reference).decision.champion == "3"
 
 
 def test_rolling_back_names_what_is_wrong(store: Store, root: Path, reference: Entry) -> None:
