@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from mlflow.pyfunc import load_model
 
 from stages.errors import UserError
 from stages.tracking import champion, registry
@@ -308,6 +309,21 @@ def test_two_processes_that_register_at_once_leave_one_champion_that_won(
     versions = client.search_model_versions(f"name = '{NAME}'")
     reigning = [v for v in versions if "promoted_at" in v.tags and "demoted_at" not in v.tags]
     assert [v.version for v in reigning] == [winner.version]
+
+
+@pytest.mark.slow
+def test_a_deleted_database_is_filled_again_beside_the_old_artifacts(root: Path, reference: Entry) -> None:
+    # In a process of its own: MLflow keeps a database open.
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        pool.starmap(_register_in_process, [(root, reference)])
+    for file in root.glob("mlflow.db*"):
+        file.unlink()
+    store = Store.of_repository(root)
+    assert _register(store, reference).decision.champion == "1"
+    with store.as_default():
+        assert load_model(f"models:/{NAME}@champion").predict(pictures(1)).shape == (1, 3)
+    [run] = store.client().search_runs([store.experiment(store.client(), "demo")], "tags.replayed = 'true'")
+    assert run.data.metrics["val/top1"] == 0.8
 
 
 def _register_in_process(root: Path, entry: Entry) -> str:
