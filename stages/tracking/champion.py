@@ -114,7 +114,7 @@ def decide(client: MlflowClient, name: str, newcomers: Sequence[Newcomer], val: 
             raise _BrokenError(problem)
         match = _match(client, best, present, same[0].right if same else None, val)
         if best.weights_sha256 == present.tags.get("weights_sha256") and match.difference >= 0:
-            takes_over, clause = True, f"the weights of {_label(present)} packaged anew: {match}"
+            takes_over, clause = True, f"the same weights packaged anew, {match}"
         else:
             takes_over, clause = gate.lets_through(match), f"{match} ({gate})"
     except _IncomparableError as incomparable:
@@ -206,9 +206,15 @@ def _held_back(client: MlflowClient, name: str, newcomers: Sequence[Newcomer], p
     last = client.get_registered_model(name).tags.get(CHOSEN_AMONG)
     if last is None:
         return set()
-    seen = {v.tags.get("weights_sha256") for v in versions_of(client, name) if int(v.version) <= int(last)}
-    seen.discard(present.tags.get("weights_sha256"))
-    return {newcomer.candidate.model for newcomer in newcomers if newcomer.weights_sha256 in seen}
+    seen = [version.tags for version in versions_of(client, name) if int(version.version) <= int(last)]
+    # The champion's own weights may come back packaged anew, but not in a package that was turned down.
+    packages = {tags.get(PACKAGE_SHA256) for tags in seen} - {present.tags.get(PACKAGE_SHA256)}
+    weights = {tags.get("weights_sha256") for tags in seen} - {present.tags.get("weights_sha256")}
+    return {
+        newcomer.candidate.model
+        for newcomer in newcomers
+        if newcomer.version.tags[PACKAGE_SHA256] in packages or newcomer.weights_sha256 in weights
+    }
 
 
 def _match(

@@ -74,6 +74,7 @@ def test_a_fresh_clone_with_everything_cached_ends_with_a_champion_and_the_origi
 ):
     fresh = copy_of(clone, tmp_path / "fresh")
     shutil.copytree(clone.root / ".dvc/cache", fresh.root / ".dvc/cache")
+    fresh.run("dvc", "checkout")  # what `dvc pull` ends with
     said = fresh.run("dvc", "repro")
     assert [line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage '")] == ["register"]
     assert "(2, 100)" in fresh.run(sys.executable, "-c", LOAD)

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from stages import classifiers
 from stages.tracking.champion import Validation
+from stages.tracking.explorer import Explorer
 from stages.tracking.package import Package
 from stages.tracking.registry import Entry
 from stages.tracking.replay import Training
@@ -179,6 +180,20 @@ def bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a pickle of bombs.py leaves its mark if anybody reads it."""
     monkeypatch.setenv("BOMB", str(tmp_path / "exploded"))
     return tmp_path / "exploded"
+
+
+@pytest.fixture
+def explorer(tmp_path: Path) -> Explorer:
+    np.save(tmp_path / "test_images.npy", pictures(5))
+    np.save(tmp_path / "test_labels.npy", np.arange(5))
+    dataset = {
+        "source": "demo",
+        "class_names": CLASSES,
+        "superclass_names": ["thing"],
+        "superclass_of_class": [0, 0, 0],
+    }
+    answers = {model: np.full((5, 3), share, np.float32) for model, share in (("a", 1 / 3), ("b", 0.25))}
+    return Explorer(dataset, "d" * 64, tmp_path / "test_images.npy", tmp_path / "test_labels.npy", answers)
 
 
 @pytest.fixture

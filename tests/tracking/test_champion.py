@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from mlflow.pyfunc import load_model
 
 from stages.errors import UserError
 from stages.tracking import champion, registry
@@ -139,7 +140,7 @@ def test_the_same_weights_packaged_anew_take_over_unless_they_answer_worse(
     file.write_text(file.read_text() + "\n# changed\n")
     second = _register(store, reference)
     assert second.decision.champion == second.versions["old"] == "2"
-    assert "the weights of old (version 1) packaged anew: 80.00% against 80.00%" in second.decision.reason
+    assert "old (version 1): the same weights packaged anew, 80.00% against 80.00%" in second.decision.reason
     file.write_text(file.read_text() + "\n# broken\n")
     worse = _register(store, replace(reference, right=reference.right & (np.arange(1000) > 100)))
     assert worse.decision.champion == "2"
@@ -250,6 +251,19 @@ def test_a_roll_back_can_be_taken_back_and_repeated(
         roll_back(store, NAME)
 
 
+def test_code_that_was_rolled_back_stays_out_and_mended_code_comes_in(
+    store: Store, client: MlflowClient, code: Path, reference: Entry
+) -> None:
+    _register(store, reference)
+    file = code / "tiny" / "classifier.py"
+    file.write_text(file.read_text() + "\n# slow\n")
+    assert _register(store, reference).decision.champion == "2"
+    roll_back(store, NAME)
+    assert _register(store, reference).decision.champion == "1"
+    file.write_text(file.read_text() + "\n# mended\n")
+    assert _register(store, reference).decision.champion == "3"
+
+
 def test_rolling_back_names_what_is_wrong(store: Store, root: Path, reference: Entry) -> None:
     with pytest.raises(UserError, match="has no registered model demo-classifier: it has none"):
         roll_back(store, NAME)
@@ -295,6 +309,21 @@ def test_two_processes_that_register_at_once_leave_one_champion_that_won(
     versions = client.search_model_versions(f"name = '{NAME}'")
     reigning = [v for v in versions if "promoted_at" in v.tags and "demoted_at" not in v.tags]
     assert [v.version for v in reigning] == [winner.version]
+
+
+@pytest.mark.slow
+def test_a_deleted_database_is_filled_again_beside_the_old_artifacts(root: Path, reference: Entry) -> None:
+    # In a process of its own: MLflow keeps a database open.
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        pool.starmap(_register_in_process, [(root, reference)])
+    for file in root.glob("mlflow.db*"):
+        file.unlink()
+    store = Store.of_repository(root)
+    assert _register(store, reference).decision.champion == "1"
+    with store.as_default():
+        assert load_model(f"models:/{NAME}@champion").predict(pictures(1)).shape == (1, 3)
+    [run] = store.client().search_runs([store.experiment(store.client(), "demo")], "tags.replayed = 'true'")
+    assert run.data.metrics["val/top1"] == 0.8
 
 
 def _register_in_process(root: Path, entry: Entry) -> str:

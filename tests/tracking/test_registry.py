@@ -17,7 +17,7 @@ from stages.tracking.gate import Gate
 from stages.tracking.registry import Comparison, Entry, Registration
 from stages.tracking.store import Store
 
-from .conftest import CLASSES, pictures, validation
+from .conftest import pictures, validation
 
 NAME = "demo-classifier"
 
@@ -169,20 +169,6 @@ def test_the_comparison_has_a_run_that_the_version_names(
     comparison["plots/top1.png"].write_text("another plot")
     register(store, make_entry("a"))
     assert client.get_model_version(NAME, registration.versions["a"]).tags["comparison_run_id"] != run_id
-
-
-@pytest.fixture
-def explorer(tmp_path: Path) -> Explorer:
-    np.save(tmp_path / "test_images.npy", pictures(5))
-    np.save(tmp_path / "test_labels.npy", np.arange(5))
-    dataset = {
-        "source": "demo",
-        "class_names": CLASSES,
-        "superclass_names": ["thing"],
-        "superclass_of_class": [0, 0, 0],
-    }
-    answers = {model: np.full((5, 3), share, np.float32) for model, share in (("a", 1 / 3), ("b", 0.25))}
-    return Explorer(dataset, "d" * 64, tmp_path / "test_images.npy", tmp_path / "test_labels.npy", answers)
 
 
 def test_the_comparison_holds_the_test_pictures_and_every_answer_once(

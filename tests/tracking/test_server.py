@@ -5,10 +5,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow.pyfunc import load_model
 
 from stages.tracking import registry
+from stages.tracking.champion import roll_back
+from stages.tracking.explorer import Explorer
 from stages.tracking.gate import Gate
 from stages.tracking.registry import Comparison, Entry, Registration
 from stages.tracking.replay import Training, ensure_run
@@ -26,6 +29,7 @@ def test_register_fills_a_server_and_its_champion_comes_back_over_http(
     root: Path,
     tmp_path: Path,
     make_entry: Callable[..., Entry],
+    explorer: Explorer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", running_server.uri)
@@ -35,7 +39,7 @@ def test_register_fills_a_server_and_its_champion_comes_back_over_http(
     entries = [make_entry("a", val=0.3, seed=1), make_entry("b", val=0.6, seed=2)]
 
     def register() -> Registration:
-        comparison = Comparison({"comparison.md": report})
+        comparison = Comparison({"comparison.md": report}, explorer)
         return registry.register(
             store,
             "demo",
@@ -54,11 +58,19 @@ def test_register_fills_a_server_and_its_champion_comes_back_over_http(
     run = client.get_run(champion.run_id)
     assert (champion.tags["model"], run.data.tags["replayed"]) == ("b", "true")
     assert run.info.artifact_uri.startswith("mlflow-artifacts:"), "through the server, not past it"
-    assert {file.path for file in client.list_artifacts(champion.tags["comparison_run_id"])} == {"comparison.md"}
+    run_id = champion.tags["comparison_run_id"]
+    assert {file.path for file in client.list_artifacts(run_id)} == {"comparison.md", "explorer"}
+    images = client.download_artifacts(run_id, "explorer/images.npy", str(tmp_path))
+    assert (np.load(images, allow_pickle=False) == pictures(5)).all()
     with store.as_default():
         model = load_model("models:/served-classifier@champion")
     assert model.predict(pictures(2)).shape == (2, 3)
     assert not (root / "mlartifacts").exists()
+
+    entries[:] = [make_entry("b", val=0.9, seed=3)]
+    assert "it took over from b (version 2): 90.00% against" in register().decision.reason, "it was asked over HTTP"
+    assert roll_back(store, "served-classifier") == "b (version 2) is champion in place of b (version 3)"
+    assert register().decision.champion == "2"
 
 
 def test_a_training_whose_server_is_killed_goes_on_says_so_once_and_is_replayed_later(
