@@ -30,6 +30,13 @@ def chromium_executable() -> str | None:
 @contextmanager
 def running_app(**environment: str) -> Iterator[str]:
     """Start the app from the repository root, as `streamlit run gui/app.py` does; yields its address."""
+    with started_app(**environment) as (address, _):
+        yield address
+
+
+@contextmanager
+def started_app(**environment: str) -> "Iterator[tuple[str, subprocess.Popen[bytes]]]":
+    """The same; yields its address and its process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -50,7 +57,7 @@ def running_app(**environment: str) -> Iterator[str]:
                 log.seek(0)
                 said = log.read().decode(errors="replace")[-2000:]
                 raise RuntimeError(f"the app did not start (exit status {server.poll()}):\n{said}")
-            yield address
+            yield address, server
         finally:
             server.terminate()
             server.wait(timeout=20)
