@@ -35,7 +35,7 @@ JOBS := 1
 # Of the experiments: NAME-1, NAME-2 ...
 NAME := sweep-$(shell date +%m%d-%H%M%S)
 
-.PHONY: help env dev demo repro sweep study register rollback app ui bench test lint format clean git browser
+.PHONY: help env dev demo repro sweep study register rollback app serve ui bench screenshots test lint format clean git browser
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 10
@@ -96,11 +96,18 @@ rollback: $(READY) ## the champion of before is champion again, for the app at o
 app: $(READY) ## the Streamlit app
 	streamlit run gui/app.py
 
+# MODEL has another meaning, and a default, for `make sweep`.
+serve: $(READY) ## the champion over HTTP, http://127.0.0.1:5001; another model: MODEL=NAME@ALIAS
+	python -m gui.serve $(if $(findstring command,$(origin MODEL)),--model $(MODEL))
+
 ui: $(READY) ## the MLflow pages
 	mlflow ui
 
 bench: $(READY) ## speed and memory of training, against the notebook way, in 10 minutes: reports/benchmark.md
 	python -m stages.bench
+
+screenshots: dev browser ## the app's pages for the README, by the champion of the store in use: docs/
+	python -m tests.gui.screenshots docs
 
 test: git dev browser ## all tests, the slow ones too (installs Chromium on Debian if it may)
 	python -m pytest

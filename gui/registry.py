@@ -8,7 +8,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -252,7 +252,7 @@ class Model:
     def __init__(self, version: Version, packaged: Any) -> None:
         """packaged: what `mlflow.pyfunc.load_model` returned; RegistryError if it is not one of this project's."""
         self.version = version
-        self._packaged = packaged
+        self.packaged = packaged
         self._one_at_a_time = threading.Lock()  # Keras is not thread-safe, and PyTorch takes all cores anyway
         metadata = packaged.metadata.metadata or {}
         try:
@@ -282,12 +282,15 @@ class Model:
         return self.version.name.startswith("demo-")
 
     def sees(self, picture: np.ndarray) -> np.ndarray:
-        """The picture as the model gets it. (H, W, 3) uint8 -> (image_size, image_size, 3) uint8."""
-        return self._run(lambda: np.asarray(self._shrink(picture[np.newaxis])))[0]
+        """The picture as the model gets it. (H, W, 3) uint8 -> (image_size, image_size, 3) uint8.
+
+        Waits for no other thread: the network has no part in it.
+        """
+        return self._run(lambda: np.asarray(self._shrink(picture[np.newaxis])), alone=False)[0]
 
     def probabilities(self, pictures: np.ndarray) -> np.ndarray:
         """Calibrated probabilities of pictures of one size, (N, H, W, 3) uint8: (N, C) float32, rows sum to 1."""
-        found = self._run(lambda: np.asarray(self._packaged.predict(pictures)))
+        found = self._run(lambda: np.asarray(self.packaged.predict(pictures)))
         if found.shape != (len(pictures), len(self.class_names)) or not np.isfinite(found).all():
             raise RegistryError(f"{_sentence(self.version)} gave no probabilities: {REGISTER_AGAIN}.")
         return found
@@ -310,9 +313,9 @@ class Model:
         before = np.cumsum(row[order], dtype=np.float64) - row[order]
         return [self.class_names[i] for i in order[before <= threshold]]
 
-    def _run(self, work: Callable[[], Result]) -> Result:
+    def _run(self, work: Callable[[], Result], *, alone: bool = True) -> Result:
         try:
-            with self._one_at_a_time:
+            with self._one_at_a_time if alone else nullcontext():
                 return work()
         except Exception as error:  # packaged code: it may raise anything
             logger.warning("%s failed", self.version, exc_info=True)

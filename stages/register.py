@@ -38,6 +38,9 @@ def main() -> None:
         gate=Gate(settings.registry.gate, settings.registry.alpha),
     )
     _write_report(registration)
+    # Held by neither git nor DVC's cache: a fresh clone lacks it, so DVC runs this stage there, too.
+    packages = {model: metadata["package_sha256"] for model, metadata in registration.metadata.items()}
+    outputs.write_json(paths.REGISTERED, packages)
     decision = registration.decision
     print(
         f"Registered {', '.join(registration.versions)} as {registration.name}: {decision.reason} "

@@ -25,7 +25,7 @@ def failures_as_sentences(key: str = "") -> Iterator[None]:
 
 
 def champion_and_comparison() -> tuple[Version, Comparison]:
-    """The champion of the moment, announced when it is a new one, and the comparison it was registered with."""
+    """The champion of the moment and the comparison it was registered with."""
     version = champion.choose()
     return version, comparison.of(version)
 

@@ -108,7 +108,8 @@ def _history(versions: Sequence[Version]) -> None:
 def _until(version: Version) -> str:
     if CHAMPION in version.aliases:
         return "now"
-    return _told(version.tags.get("demoted_at"))
+    rolled_back = ", rolled back" if "rolled_back_at" in version.tags else ""
+    return _told(version.tags.get("demoted_at")) + rolled_back
 
 
 def _told(iso: str | None) -> str:

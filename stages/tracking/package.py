@@ -116,11 +116,15 @@ def requirements(code_folder: Path, classifier: str) -> list[str]:
 
 
 def _signature(num_classes: int) -> ModelSignature:
-    return ModelSignature(
+    signature = ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))]),
         outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, num_classes))]),
         params=ParamSchema([ParamSpec("top_k", DataType.long, 0)]),
     )
+    # MLflow then leaves the checks to the model. By itself it would cast what is served to uint8 before any look at it:
+    # fractions cut off, a picture with values between 0 and 1 all black.
+    signature._is_signature_from_type_hint = True
+    return signature
 
 
 def _imported(package: Path, file: Path) -> set[str]:

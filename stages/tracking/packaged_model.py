@@ -6,7 +6,10 @@ code and the weights. So it imports nothing of this project: numpy, pandas and M
 
 import hashlib
 import importlib
+import json
+import logging
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -19,10 +22,24 @@ import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, set_model
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel
 
 MODEL_ARTIFACT = "model"  # weights and classifier.json
 CODE_ARTIFACT = "classifiers"  # the package that rebuilds the classifier from them
+
+logger = logging.getLogger(__name__)
+
+
+class Refused(MlflowException):
+    """What is wrong with a request, and no more: served, MLflow would repeat the whole request in front of it."""
+
+    def __init__(self, reason: str, error_code: int = INVALID_PARAMETER_VALUE) -> None:
+        super().__init__(reason, error_code)
+        self.reason = reason
+
+    def serialize_as_json(self) -> str:
+        return json.dumps({"error_code": self.error_code, "message": self.reason})
 
 
 def read_sources(folder: Path) -> dict[str, bytes]:
@@ -98,11 +115,13 @@ def import_classifiers(folder: Path, expected_sha256: str) -> ModuleType:
 
 
 class PackagedClassifier(PythonModel):
-    """A classifier as MLflow serves it.
+    """A classifier as MLflow serves it, to several threads at once.
 
-    predict(images): images (N, H, W, 3) uint8 of any size; returns probabilities (N, C) float32, rows sum to 1.
+    predict(images): images (N, H, W, 3) uint8 of any size, or the same as nested lists of whole numbers from 0 to 255,
+    as they come out of JSON; returns probabilities (N, C) float32, rows sum to 1.
     predict(images, params={"top_k": k}): a data frame with k rows for each picture: picture (from 0), rank (from 1),
     class, superclass, probability.
+    MlflowException where the request is wrong (an HTTP status of 400) or the model fails (500).
     """
 
     def load_context(self, context: Any) -> None:
@@ -110,24 +129,31 @@ class PackagedClassifier(PythonModel):
         folder = Path(context.artifacts[CODE_ARTIFACT])
         root = next(parent for parent in folder.parents if (parent / "MLmodel").is_file())
         self.metadata: dict[str, Any] = Model.load(root).metadata or {}
+        self._one_at_a_time = threading.Lock()  # Keras is not thread-safe, and PyTorch takes all cores anyway
         classifiers = import_classifiers(folder, self.metadata["code_sha256"])
         try:
             self.classifier = classifiers.load(context.artifacts[MODEL_ARTIFACT])
         except classifiers.ClassifierError as error:
-            raise MlflowException.invalid_parameter_value(str(error)) from error
+            # Without what caused it: the line is written for people, and says more than a library's.
+            raise MlflowException.invalid_parameter_value(str(error).replace(f"{root}/", "")) from None
 
     def predict(
         self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None
     ) -> np.ndarray | pd.DataFrame:
         """Probabilities, or labelled rows where params ask for them (see the class)."""
         images = _checked(model_input)
-        top_k = (params or {}).get("top_k", 0)
+        top_k = (params or {}).get("top_k") or 0
         num_classes = len(self.metadata["class_names"])
         if not 0 <= top_k <= num_classes:
-            raise MlflowException.invalid_parameter_value(
-                f"top_k = {top_k}: ask for 1 to {num_classes} classes, or 0 for all probabilities"
-            )
-        probabilities = softmax(self.classifier.logits(images), self.metadata["temperature"])
+            raise Refused(f"top_k = {top_k}: ask for 1 to {num_classes} classes, or 0 for all probabilities")
+        try:
+            with self._one_at_a_time:
+                logits = self.classifier.logits(images)
+        except Exception as error:  # whatever it is: MLflow's server would answer any other kind with a stack trace
+            logger.exception("the model failed on pictures %s", images.shape)
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise Refused(f"the model failed on pictures {images.shape} ({reason})", INTERNAL_ERROR) from error
+        probabilities = softmax(logits, self.metadata["temperature"])
         return self._rows(probabilities, top_k) if top_k else probabilities
 
     def shrink(self, images: np.ndarray) -> np.ndarray:
@@ -157,12 +183,30 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
 
 def _checked(images: Any) -> np.ndarray:
+    """Pictures (N, H, W, 3) uint8, from such an array or from nested lists; Refused where they are anything else."""
+    if isinstance(images, list):
+        images = _from_lists(images)
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
         kind = images.dtype if isinstance(images, np.ndarray) else type(images).__name__
-        raise MlflowException.invalid_parameter_value(f"pictures must be a uint8 array (N, H, W, 3), not {kind}")
+        raise Refused(f"pictures must be a uint8 array (N, H, W, 3), not {kind}")
     if images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape[1:3]:
-        raise MlflowException.invalid_parameter_value(f"pictures must be (N, H, W, 3) with pixels, not {images.shape}")
+        raise Refused(f"pictures must be (N, H, W, 3) with pixels, not {images.shape}")
     return images
+
+
+def _from_lists(images: list[Any]) -> np.ndarray:
+    try:
+        array = np.asarray(images)
+    except ValueError:
+        raise Refused("pictures must be lists (N, H, W, 3) of one size: send others in another request") from None
+    if array.size == 0:
+        raise Refused(f"pictures must be lists (N, H, W, 3) with pixels, not {array.shape}")
+    if array.dtype.kind not in "iu":
+        kind = {"f": "fractions", "b": "true and false", "U": "text"}.get(array.dtype.kind, "something else")
+        raise Refused(f"pixels must be whole numbers from 0 to 255, and there is {kind} among them")
+    if array.min() < 0 or array.max() > 255:
+        raise Refused(f"pixels must be whole numbers from 0 to 255, not {array.min()} to {array.max()}")
+    return array.astype(np.uint8)
 
 
 set_model(PackagedClassifier())

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.special import softmax
 
 from stages import compare, params, paths
 from stages.datasets import prepared
 from stages.datasets.corruptions import CORRUPTIONS, SEVERITIES
 from stages.metrics.summary import Answers, summarize
+from stages.tracking.explorer import Explorer
+from stages.tracking.packaged_model import softmax
 from tests.gui.colour_model import COLOURS, SIZE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +55,7 @@ def write(folder: Path, class_names: list[str], superclass_names: list[str], sup
         for model in models:
             _write_model(rng, model, {split: labels for split, (_, labels) in splits.items()}, superclass_of_class)
         compare.main()
-        _write_explorer(models, splits["test"], prepared.Prepared.open(paths.PREPARED))
+        _write_explorer(models, prepared.Prepared.open(paths.PREPARED))
     (work / paths.REPORTS).rename(folder / "files")
 
 
@@ -120,18 +121,22 @@ def _write_model(
     pd.DataFrame(history).to_csv(paths.RUNS / model / "history.csv", index=False)
 
 
-def _write_explorer(models: list[str], test: tuple[np.ndarray, np.ndarray], data: prepared.Prepared) -> None:
+def _write_explorer(models: list[str], data: prepared.Prepared) -> None:
     folder = paths.REPORTS / "explorer"
     folder.mkdir()
-    np.save(folder / "images.npy", test[0])
-    np.save(folder / "labels.npy", test[1])
+    probabilities = {}
     for model in models:
         temperature = json.loads((paths.METRICS / f"{model}.json").read_text())["calibration"]["temperature"]
         with np.load(paths.PREDICTIONS / f"{model}.npz") as stored:
-            probabilities = softmax(stored["test_logits"].astype(np.float64) / temperature, axis=1)
-        np.save(folder / f"probabilities-{model}.npy", probabilities.astype(np.float16))
+            probabilities[model] = softmax(stored["test_logits"], temperature)
     about = ("source", "class_names", "superclass_names", "superclass_of_class")
-    _write_json(folder / "dataset.json", {key: getattr(data, key) for key in about} | {"models": models})
+    Explorer(
+        dataset={key: getattr(data, key) for key in about},
+        data_sha256=data.data_sha256,
+        images=data.folder / "test_images.npy",
+        labels=data.folder / "test_labels.npy",
+        probabilities=probabilities,
+    ).write(folder)
 
 
 def _write_json(file: Path, content: dict[str, Any]) -> None:

@@ -91,6 +91,7 @@ def test_a_run_that_is_gone_is_one_sentence_and_the_rest_stays(register: Registe
 def test_the_history_of_champions_is_there_the_present_one_first(register: Register, client: MlflowClient) -> None:
     register(model="vit_scratch", promoted_at="2026-01-01T00:00:00+00:00")
     client.set_model_version_tag(NAME, "1", "demoted_at", "2026-02-01T13:00:00+01:00")
+    client.set_model_version_tag(NAME, "1", "rolled_back_at", "2026-02-01T13:00:00+01:00")
     register(model="never", champion=False)
     client.delete_model_version_tag(NAME, "2", "promoted_at")
     register(model="vit_transfer", promoted_at="2026-02-01T12:00:00+00:00")
@@ -99,7 +100,7 @@ def test_the_history_of_champions_is_there_the_present_one_first(register: Regis
     assert history["version"].tolist() == [3, 1]
     assert history["model"].tolist() == ["vit_transfer", "vit_scratch"]
     assert history["from"].tolist() == ["2026-02-01 12:00 UTC", "2026-01-01 00:00 UTC"]
-    assert history["until"].tolist() == ["now", "2026-02-01 12:00 UTC"]
+    assert history["until"].tolist() == ["now", "2026-02-01 12:00 UTC, rolled back"]
     assert history["decision"].tolist() == ["better by 3 points", ""]
 
 

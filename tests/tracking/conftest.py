@@ -155,6 +155,7 @@ def make_entry(tmp_path: Path, code: Path) -> Callable[..., Entry]:
             "weights_sha256": weights_sha256,
         }
         (folder / "run.json").write_text(json.dumps(record))
+        (folder / "params.yaml").write_text("lr: 0.1  # as it was")
         (folder / "history.csv").write_text(f"epoch,seconds,val_top1,learning_rate\n1,50.5,0.1,0.01\n2,100,{val},0\n")
         about = {
             "model": model,
@@ -171,6 +172,13 @@ def make_entry(tmp_path: Path, code: Path) -> Callable[..., Entry]:
         return Entry(Package(folder, code, pictures(2), about, metrics), Training.read(folder), metrics, right)
 
     return make
+
+
+@pytest.fixture
+def bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a pickle of bombs.py leaves its mark if anybody reads it."""
+    monkeypatch.setenv("BOMB", str(tmp_path / "exploded"))
+    return tmp_path / "exploded"
 
 
 @pytest.fixture

@@ -1,6 +1,4 @@
 import json
-import os
-import pickle
 import py_compile
 import shutil
 import subprocess
@@ -12,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel, load_model
 
@@ -20,6 +17,7 @@ from stages.tracking.package import requirements
 from stages.tracking.packaged_model import softmax
 from stages.tracking.registry import Entry
 
+from . import bombs
 from .conftest import CLASSES, SIDE, pictures
 
 
@@ -74,12 +72,58 @@ def test_top_k_gives_labelled_rows(packaged: PyFuncModel) -> None:
         pictures(1)[..., :2],
         np.zeros((1, 0, 4, 3), np.uint8),
         "picture.png",
+        {"inputs": pictures(1)},
     ],
 )
 def test_what_is_no_batch_of_pictures_is_refused(packaged: PyFuncModel, images: object) -> None:
     with pytest.raises(MlflowException) as refusal:
         packaged.predict(images)  # type: ignore[arg-type]
     assert refusal.value.get_http_status_code() == 400
+
+
+def test_nested_lists_are_pictures_too(packaged: PyFuncModel) -> None:
+    np.testing.assert_array_equal(packaged.predict(pictures(3).tolist()), packaged.predict(pictures(3)))
+
+
+@pytest.mark.parametrize(
+    ("pixel", "reason"),
+    [
+        ([0.5, 1, 2], "fractions"),
+        ([0, 0, 256], "from 0 to 255, not 0 to 256"),
+        ([0, -1, 255], "not -1 to 255"),
+        (["1", "2", "3"], "text"),
+        ([None, 0, 0], "something else"),
+        ([True, False, True], "true and false"),
+        ([0, 0, 10**30], "something else"),
+        ([0, 0], r"with pixels, not \(2, 1, 1, 2\)"),
+        ([], r"with pixels, not \(2, 1, 1, 0\)"),
+    ],
+)
+def test_lists_of_anything_but_pixels_are_refused(packaged: PyFuncModel, pixel: list[object], reason: str) -> None:
+    with pytest.raises(MlflowException, match=reason) as refusal:
+        packaged.predict([[[pixel]], [[pixel]]])
+    assert refusal.value.get_http_status_code() == 400
+
+
+def test_pictures_of_different_sizes_in_one_request_are_refused(packaged: PyFuncModel) -> None:
+    with pytest.raises(MlflowException, match="of one size"):
+        packaged.predict([*pictures(1).tolist(), *pictures(1, side=5).tolist()])
+
+
+def test_a_classifier_that_fails_is_an_answer_without_a_stack_trace(
+    packaged: PyFuncModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(images: np.ndarray) -> None:
+        raise RuntimeError("no memory left")
+
+    monkeypatch.setattr(packaged.unwrap_python_model().classifier, "logits", fail)
+    with pytest.raises(MlflowException) as failure:
+        packaged.predict(pictures(2))
+    assert failure.value.get_http_status_code() == 500
+    assert json.loads(failure.value.serialize_as_json()) == {
+        "error_code": "INTERNAL_ERROR",
+        "message": "the model failed on pictures (2, 4, 4, 3) (RuntimeError: no memory left)",
+    }
 
 
 @pytest.mark.parametrize("top_k", [-1, 4])
@@ -149,40 +193,20 @@ def test_planted_byte_code_does_not_run(saved: Path, tmp_path: Path) -> None:
     assert not witness.exists()
 
 
-class _Bomb:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (os.environ["BOMB"],)
-
-
-@pytest.fixture
-def bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a pickled bomb leaves its mark if anybody unpickles it."""
-    monkeypatch.setenv("BOMB", str(tmp_path / "exploded"))
-    return tmp_path / "exploded"
-
-
-def test_a_pickle_planted_as_weights_is_refused(saved: Path, bomb: Path) -> None:
-    folder = saved / "artifacts" / "model"
-    content = pickle.dumps(_Bomb())
-    (folder / "weights.safetensors").write_bytes(content)
+def test_damaged_weights_are_refused(saved: Path) -> None:
+    weights = saved / "artifacts" / "model" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(MlflowException, match="damaged"):
         load_model(str(saved))
-    description = json.loads((folder / "classifier.json").read_text())
-    description["weights_sha256"] = sha256(content).hexdigest()
-    (folder / "classifier.json").write_text(json.dumps(description))
-    with pytest.raises(MlflowException, match="no readable safetensors"):
-        load_model(str(saved))
-    assert not bomb.exists()
 
 
-def test_a_pickle_planted_as_python_model_is_refused(saved: Path, bomb: Path) -> None:
-    (saved / "python_model.pkl").write_bytes(pickle.dumps(_Bomb()))
-    description = yaml.safe_load((saved / "MLmodel").read_text())
-    flavor = description["flavors"]["python_function"]
-    del flavor["model_code_path"]
-    flavor |= {"python_model": "python_model.pkl", "loader_module": "mlflow.pyfunc.model"}
-    (saved / "MLmodel").write_text(yaml.safe_dump(description))
-    with pytest.raises(MlflowException, match="pickle"):
+@pytest.mark.parametrize(
+    ("plant", "reason"),
+    [(bombs.as_weights, "no readable safetensors file"), (bombs.as_python_model, "pickle is disallowed")],
+)
+def test_a_planted_pickle_is_refused(saved: Path, bomb: Path, plant: Callable[[Path], None], reason: str) -> None:
+    plant(saved)
+    with pytest.raises(MlflowException, match=reason):
         load_model(str(saved))
     assert not bomb.exists()
 

@@ -1,5 +1,7 @@
 """Everything against a real `mlflow server`: SQLite store, artifacts through its HTTP proxy."""
 
+import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +11,8 @@ from mlflow.pyfunc import load_model
 from stages.tracking import registry
 from stages.tracking.gate import Gate
 from stages.tracking.registry import Comparison, Entry, Registration
+from stages.tracking.replay import Training, ensure_run
+from stages.tracking.runs import TrainingRun
 from stages.tracking.store import Store
 
 from .conftest import pictures, validation
@@ -55,3 +59,50 @@ def test_register_fills_a_server_and_its_champion_comes_back_over_http(
         model = load_model("models:/served-classifier@champion")
     assert model.predict(pictures(2)).shape == (2, 3)
     assert not (root / "mlartifacts").exists()
+
+
+def test_a_training_whose_server_is_killed_goes_on_says_so_once_and_is_replayed_later(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server = Server(tmp_path / "killed")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    store = Store.of_repository(root)
+    history = [{"epoch": epoch, "seconds": 2.0 * epoch, "val_top1": epoch / 10} for epoch in (1, 2, 3)]
+    with server:
+        run = TrainingRun.start(store, "demo", "vit", params={"lr": 0.1}, tags={"git_commit": "abc"})
+        run.log_epoch(1, {"val_top1": 0.1})
+        client = store.client()
+        deadline = time.monotonic() + 60
+        while not (run.run_id and "val_top1" in client.get_run(run.run_id).data.metrics):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        begun = run.run_id
+    with run:
+        started = time.monotonic()
+        run.log_epoch(2, {"val_top1": 0.2})
+        run.log_epoch(3, {"val_top1": 0.3})
+        assert time.monotonic() - started < 0.5, "the training does not wait"
+        run.finish(tags={"weights_sha256": "w" * 64})
+        assert time.monotonic() - started < 15
+    assert run.run_id is None
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("tracking failed, training goes on without it (")
+
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "run.json").write_text(json.dumps({**run.record(), "weights_sha256": "w" * 64}))
+    rows = [f"{row['epoch']},{row['seconds']},{row['val_top1']}" for row in history]
+    (folder / "history.csv").write_text("\n".join(["epoch,seconds,val_top1", *rows]) + "\n")
+    with server:
+        replayed = ensure_run(client, store, "demo", Training.read(folder))
+        assert ensure_run(client, store, "demo", Training.read(folder)) == replayed
+        assert [found.info.run_id for found in client.search_runs([store.experiment(client, "demo")])] == [replayed]
+        assert replayed != begun
+        found = client.get_run(replayed)
+        assert (found.info.status, found.data.tags["replayed"]) == ("FINISHED", "true")
+        assert found.info.start_time == run.description.started
+        points = client.get_metric_history(replayed, "val_top1")
+        assert sorted((point.step, point.value) for point in points) == [(1, 0.1), (2, 0.2), (3, 0.3)]
