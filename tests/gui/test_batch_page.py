@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from gui.archives import File
 from gui.batch import Row
 from gui.registry import Model
 from tests.gui.conftest import BLUE, RED, Register, as_file, picture_file
-from tests.gui.pages import draw, only_error
+from tests.gui.pages import draw, html, only_error
 from tests.gui.test_archives import zip_of
 
 Upload = tuple[str, bytes, str]
@@ -46,17 +47,20 @@ def test_files_and_archives_become_a_table_and_unreadable_ones_are_named(registe
         ("all.zip", archive, "application/zip"),
         ("torn.zip", archive[:-30], "application/zip"),
     )
-    answered, unread = (table.value for table in page.dataframe)
+    answered = page.dataframe[0].value
     assert list(answered["file"]) == ["apple.png", "all.zip/holiday/sea.png"]
     assert list(answered["class_name"]) == ["red apple", "blue sea"]
     assert list(answered["superclass_name"]) == ["plants", "things & waters"]
-    assert answered["confidence"].min() > 0.8
+    assert 80 < answered["confidence"].min() < answered["confidence"].max() <= 100  # per cent
     assert list(answered["strange"]) == [False, False]
-    assert sorted(unread["file"]) == ["all.zip/notes.txt", "broken.png", "torn.zip"]
-    assert all("\n" not in problem and ":" in problem for problem in unread["problem"])
+    unread = dict(re.findall("<li><b>(.*?)</b>: (.*?)</li>", html(page)))
+    assert sorted(unread) == ["all.zip/notes.txt", "broken.png", "torn.zip"]
+    assert "no picture that can be read" in unread["all.zip/notes.txt"]
+    assert "damaged" in unread["broken.png"]
+    assert "This ZIP file is damaged" in unread["torn.zip"]
     assert "**2** of 5 files classified" in page.markdown[0].value
     assert "3 could not be read" in page.warning[0].value
-    assert page.download_button[0].label == "Download as CSV"
+    assert page.download_button[0].label == "All of it as CSV"
 
 
 def test_the_csv_holds_every_file_with_answer_or_problem() -> None:
@@ -126,7 +130,14 @@ def test_too_many_files_are_named_as_left_out(register: Register, monkeypatch: p
     monkeypatch.setattr(archives, "MAX_ENTRIES", 2)
     page = upload(draw("batch"), *(png(f"{number}.png", RED) for number in range(3)))
     assert list(page.dataframe[0].value["file"]) == ["0.png", "1.png"]
-    assert list(page.dataframe[1].value["file"]) == ["2.png"]
+    assert "<b>2.png</b>: Only 2 pictures are taken at once." in html(page)
+
+
+def test_names_of_files_are_text_not_markup(register: Register) -> None:
+    register()
+    page = upload(draw("batch"), ("<script>alert(1)</script>.png", b"broken", "image/png"))
+    assert "<script>" not in html(page)
+    assert "&lt;script&gt;" in html(page)
 
 
 def test_without_a_model_it_says_how_to_make_one(tracking_uri: str) -> None:
