@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from html import escape
 
 import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
@@ -12,6 +13,8 @@ from gui.batch import Row
 from gui.pictures import Squaring
 from gui.registry import Model, RegistryError
 from gui.views.classify import SQUARINGS
+
+STYLE = "<style>.unread { max-height: 20rem; overflow: auto; overflow-wrap: anywhere; }</style>"
 
 
 def page() -> None:
@@ -82,13 +85,15 @@ def _show(rows: Sequence[Row]) -> None:
     st.markdown(f"**{len(answered):,}** of {len(rows):,} files classified.")
     if answered:
         st.dataframe(
-            [asdict(row) for row in answered],
+            [asdict(row) | {"confidence": 100 * (row.confidence or 0)} for row in answered],
             column_order=["file", "class_name", "superclass_name", "confidence", "likely", "strange"],
             column_config={
-                "file": st.column_config.TextColumn("File", pinned=True),
+                "file": "File",
                 "class_name": "Class",
                 "superclass_name": "Superclass",
-                "confidence": st.column_config.ProgressColumn("Confidence", min_value=0, max_value=1, format="percent"),
+                "confidence": st.column_config.ProgressColumn(
+                    "Confidence", min_value=0, max_value=100, format="%.1f %%"
+                ),
                 "likely": st.column_config.TextColumn("90 % certainty", help="The classes that hold the right one."),
                 "strange": st.column_config.CheckboxColumn("Strange", help="Unlike what the model learned from."),
             },
@@ -97,11 +102,9 @@ def _show(rows: Sequence[Row]) -> None:
         )
     if unread:
         st.warning(f"{len(unread):,} could not be read:", icon=":material/broken_image:")
-        st.dataframe(
-            [{"file": row.file, "problem": row.problem} for row in unread],
-            column_config={"file": "File", "problem": "Why, and what to do"},
-            hide_index=True,
-            alt="The files that could not be read, with the reason",
-        )
+        lines = "".join(f"<li><b>{escape(row.file)}</b>: {escape(row.problem)}</li>" for row in unread)
+        st.html(f'{STYLE}<ul class="unread" tabindex="0">{lines}</ul>')
     if rows:
-        st.download_button("Download as CSV", batch.as_csv(rows), "answers.csv", "text/csv", icon=":material/download:")
+        st.download_button(
+            "All of it as CSV", batch.as_csv(rows), "answers.csv", "text/csv", icon=":material/download:"
+        )
