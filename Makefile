@@ -38,7 +38,7 @@ NAME := sweep-$(shell date +%m%d-%H%M%S)
 .PHONY: help env dev demo repro sweep study register rollback app serve ui bench screenshots test lint format clean git browser
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 13
 
 env: $(READY) ## the environment, in .venv
 
