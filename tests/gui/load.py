@@ -147,7 +147,7 @@ def crowd(address: str, users: int, pictures: int, rest: float) -> Seen:
 
 
 def main() -> int:
-    """Measure one user, then many, then the memory once they left."""
+    """Measure the first answer, one user, then many, then the memory once they left."""
     parser = argparse.ArgumentParser(prog="python -m tests.gui.load", description=__doc__.splitlines()[0])
     parser.add_argument("--users", type=int, default=20)
     parser.add_argument("--pictures", type=int, default=20, help="of each user")
@@ -155,6 +155,10 @@ def main() -> int:
     arguments = parser.parse_args()
     with started_app() as (address, process):
         server = psutil.Process(process.pid)
+        started = time.monotonic()
+        first = Seen()
+        visit(address, 1, 0, 0, first)
+        print(f"first:     {time.monotonic() - started:.1f} s from the running server to the first answer")
         warm = crowd(address, 3, 3, 0.1)  # every thread's own buffers are there
         alone = Seen()
         visit(address, arguments.pictures, min(arguments.rest, 0.5), 0, alone)
@@ -172,7 +176,7 @@ def main() -> int:
         waited = time.monotonic() - left
     print(f"memory:    {before / 2**20:.0f} MB before, {at_most / 2**20:.0f} MB with the users, ", end="")
     print(f"{after / 2**20:.0f} MB {waited:.0f} s after they left")
-    errors = warm.errors + alone.errors + many.errors
+    errors = first.errors + warm.errors + alone.errors + many.errors
     for error in errors[:5]:
         print(error)
     failed = bool(errors) or many.p95() >= SLOWER * alone.p95() or after > MEMORY * before
