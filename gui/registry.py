@@ -132,8 +132,11 @@ class Registry:
         """The versions of a registered model that bear an alias, by alias; RegistryError if there is no such model."""
         with self._asked() as client:
             aliases = self._registered(client, name).aliases
-            versions = {number: self._version(client, name, number, aliases) for number in set(aliases.values())}
-            return {alias: versions[number] for alias, number in sorted(aliases.items())}
+            # All at once: the app asks at every interaction, and a call for each takes longer.
+            versions = {str(version.version): self._described(version, aliases) for version in _versions(client, name)}
+            return {
+                alias: versions[str(number)] for alias, number in sorted(aliases.items()) if str(number) in versions
+            }
 
     def version(self, name: str, alias_or_number: str | int) -> Version:
         """A version of a registered model by one of its aliases or by its number; RegistryError if there is none."""
@@ -159,12 +162,8 @@ class Registry:
         """
         with self._asked() as client:
             aliases = self._registered(client, name).aliases
-            page = client.search_model_versions(f"name = '{name}'")
-            versions = list(page)
-            while page.token:
-                page = client.search_model_versions(f"name = '{name}'", page_token=page.token)
-                versions += page
-            found = [self._described(version, aliases) for version in versions if "promoted_at" in version.tags]
+            versions = [self._described(version, aliases) for version in _versions(client, name)]
+            found = [version for version in versions if "promoted_at" in version.tags]
         return sorted(found, key=lambda version: _seconds(version.tags["promoted_at"]), reverse=True)
 
     def training(self, version: Version) -> Training:
@@ -385,6 +384,17 @@ def without_password(uri: str) -> str:
 def _in_sqlite_uri(folder: Path) -> Path:
     """A folder as it stands in a URI: SQLAlchemy takes what follows a question mark for options, and decodes %."""
     return Path(str(folder).replace("%", "%25").replace("?", "%3F"))
+
+
+def _versions(client: "MlflowClient", name: str) -> "Iterator[ModelVersion]":
+    """All versions of a registered model."""
+    token = None
+    while True:
+        page = client.search_model_versions(f"name = '{name}'", page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def _is_missing(error: Exception) -> bool:
