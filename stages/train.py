@@ -17,6 +17,7 @@ from stages.tracking.runs import PARAMS, WEIGHTS_SHA256, DatasetUsed, TrainingRu
 from stages.tracking.store import Store
 
 HISTORY = ("epoch", "seconds", "train_loss", "train_top1", "val_loss", "val_top1", "learning_rate")
+STEPS = ("step", "seconds", "train_loss", "train_top1", "learning_rate")
 # Changes to these are no change of the code: parameters are logged with the run, the rest is made by the pipeline.
 RECORDED_ELSEWHERE = (paths.PARAMS, "dvc.lock", paths.REPORTS)
 LIBRARIES = ("torch", "timm", "lightning", "tensorflow", "keras", "numpy")
@@ -87,16 +88,20 @@ def main() -> None:
         files={PARAMS: params_yaml},
         **notes,
     )
-    history = notes.setdefault("history", [])
+    history, steps = notes.setdefault("history", []), notes.setdefault("steps", [])
     notes |= {"training_id": run.description.training_id, "started": run.description.started}
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
         history.append({"epoch": epoch, "seconds": checkpoints.seconds, **metrics})
         run.log_epoch(epoch, metrics)
 
+    def on_step(step: int, metrics: dict[str, float]) -> None:
+        steps.append({"step": step, "seconds": checkpoints.seconds, **metrics})
+        run.log_step(step, metrics)
+
     scratch_model, scratch_run = _empty(paths.SCRATCH / f"model-{name}"), _empty(paths.SCRATCH / f"run-{name}")
     with run:
-        fit(reporter=Reporter(run.log_step, on_epoch))
+        fit(reporter=Reporter(on_step, on_epoch))
         seconds = checkpoints.seconds
         classifier.save(scratch_model)
         saved = json.loads((scratch_model / classifiers.DESCRIPTION).read_text(encoding="utf-8"))
@@ -114,7 +119,8 @@ def main() -> None:
         "versions": libraries,
     }
     (scratch_run / "run.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    _write_history(scratch_run / "history.csv", history)
+    _write_rows(scratch_run / "history.csv", HISTORY, history)
+    _write_rows(scratch_run / "steps.csv", STEPS, steps)
     (scratch_run / PARAMS).write_text(params_yaml, encoding="utf-8")
     for scratch, final in ((scratch_model, paths.MODELS / name), (scratch_run, paths.RUNS / name)):
         shutil.rmtree(final, ignore_errors=True)
@@ -129,12 +135,13 @@ def _empty(folder: Path) -> Path:
     return folder
 
 
-def _write_history(file: Path, rows: list[dict[str, float]]) -> None:
+def _write_rows(file: Path, columns: tuple[str, ...], rows: list[dict[str, float]]) -> None:
+    """columns: the first one counts, the others are measured."""
     with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, HISTORY, lineterminator="\n")
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
         writer.writeheader()
         for row in rows:
-            writer.writerow({key: row[key] if key == "epoch" else f"{row[key]:.6g}" for key in HISTORY})
+            writer.writerow({key: row[key] if key == columns[0] else f"{row[key]:.6g}" for key in columns})
 
 
 if __name__ == "__main__":

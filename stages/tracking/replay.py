@@ -2,7 +2,7 @@
 
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,11 +12,22 @@ from mlflow.exceptions import MlflowException
 
 from stages.errors import UserError
 
-from .runs import PARAMS, TRAINING_ID, WEIGHTS_SHA256, DatasetUsed, RunDescription, epoch_metrics, from_iso, log_metrics
+from .runs import (
+    PARAMS,
+    TRAINING_ID,
+    WEIGHTS_SHA256,
+    DatasetUsed,
+    RunDescription,
+    epoch_metrics,
+    from_iso,
+    log_metrics,
+    step_metrics,
+)
 from .store import Store
 
 RECORD = "run.json"
 HISTORY = "history.csv"
+STEPS = "steps.csv"
 REPLAYED = "replayed"  # tag
 
 
@@ -25,7 +36,7 @@ class Training:
     """A training that is over, as `train` wrote it down.
 
     ended: milliseconds since 1970, UTC.
-    history: one row per epoch: `epoch` from 1, `seconds` since the start, and the metrics.
+    history: one row per epoch: `epoch` from 1, `seconds` since the start, and the metrics. steps: the same of `step`s.
     """
 
     description: RunDescription
@@ -33,16 +44,19 @@ class Training:
     ended: int
     weights_sha256: str
     history: list[dict[str, float]]
+    steps: list[dict[str, float]] = field(default_factory=list)
 
     @classmethod
     def read(cls, folder: str | Path) -> Self:
-        """Read run.json, history.csv and params.yaml; UserError where one of the first is missing or damaged."""
+        """Read run.json, history.csv, steps.csv and params.yaml; UserError where one of the first two is missing, or
+        any is damaged."""
         folder = Path(folder)
         try:
             record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-            with (folder / HISTORY).open(encoding="utf-8", newline="") as lines:
-                history = [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(lines)]
-            file = folder / PARAMS  # trainings of former versions have none
+            history = _rows(folder / HISTORY)
+            # Trainings of former versions have neither.
+            steps = _rows(folder / STEPS) if (folder / STEPS).is_file() else []
+            file = folder / PARAMS
             files = {PARAMS: file.read_text(encoding="utf-8")} if file.is_file() else {}
             weights_sha256 = record[WEIGHTS_SHA256]
             description = RunDescription(
@@ -54,9 +68,14 @@ class Training:
                 training_id=record[TRAINING_ID],
                 files=files,
             )
-            return cls(description, record["run_id"], from_iso(record["ended"]), weights_sha256, history)
+            return cls(description, record["run_id"], from_iso(record["ended"]), weights_sha256, history, steps)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{folder} holds no record of a training ({error!r}): train the model again") from error
+
+
+def _rows(file: Path) -> list[dict[str, float]]:
+    with file.open(encoding="utf-8", newline="") as lines:
+        return [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(lines)]
 
 
 def ensure_run(client: MlflowClient, store: Store, experiment: str, training: Training) -> str:
@@ -100,7 +119,8 @@ def _runs_of(client: MlflowClient, experiment_id: str, training: Training) -> li
 
 def _replay(client: MlflowClient, experiment_id: str, training: Training) -> str:
     run_id = training.description.create(client, experiment_id)
-    log_metrics(client, run_id, epoch_metrics(training.history, training.description.started))
+    started = training.description.started
+    log_metrics(client, run_id, epoch_metrics(training.history, started) + step_metrics(training.steps, started))
     client.set_tag(run_id, REPLAYED, "true")
     client.set_terminated(run_id, "FINISHED", end_time=training.ended)
     return run_id

@@ -105,11 +105,20 @@ def epoch_metrics(history: Sequence[Mapping[str, float]], started: int) -> list[
     history: one row per epoch: `epoch` from 1, `seconds` since the start, and the metrics.
     started: milliseconds since 1970, UTC.
     """
+    return _curves(history, "epoch", started)
+
+
+def step_metrics(steps: Sequence[Mapping[str, float]], started: int) -> list[Metric]:
+    """The same of single steps, as `step_<name>`: the steps of one chart must compare. steps: `step` for `epoch`."""
+    return _curves(steps, "step", started, "step_")
+
+
+def _curves(rows: Sequence[Mapping[str, float]], axis: str, started: int, prefix: str = "") -> list[Metric]:
     return [
-        Metric(name, value, started + round(row["seconds"] * 1000), int(row["epoch"]))
-        for row in history
+        Metric(prefix + name, value, started + round(row["seconds"] * 1000), int(row[axis]))
+        for row in rows
         for name, value in row.items()
-        if name not in ("epoch", "seconds")
+        if name not in (axis, "seconds")
     ]
 
 
@@ -146,12 +155,18 @@ class TrainingRun:
     """
 
     def __init__(
-        self, store: Store, experiment: str, description: RunDescription, history: Sequence[Mapping[str, float]] = ()
+        self,
+        store: Store,
+        experiment: str,
+        description: RunDescription,
+        history: Sequence[Mapping[str, float]] = (),
+        steps: Sequence[Mapping[str, float]] = (),
     ) -> None:
         self.store = store
         self.experiment = experiment
         self.description = description
         self.history = [dict(row) for row in history]
+        self.steps = [dict(row) for row in steps]
         self.ended: int | None = None
         self._final_tags: dict[str, str] = {}
         self._status: Status = "FINISHED"
@@ -175,11 +190,12 @@ class TrainingRun:
         training_id: str | None = None,
         started: int | None = None,
         history: Sequence[Mapping[str, float]] = (),
+        steps: Sequence[Mapping[str, float]] = (),
     ) -> Self:
         """Begin a run called `name`; params are flat, with values of any type; files: see RunDescription.
 
-        training_id, started, history: of a training that was broken off and goes on: its run goes on too. The rows of
-        history (see epoch_metrics) that the run lacks are logged again.
+        training_id, started, history, steps: of a training that was broken off and goes on: its run goes on too. The
+        rows of history and steps (see epoch_metrics, step_metrics) that the run lacks are logged again.
         """
         description = RunDescription(
             name,
@@ -190,7 +206,7 @@ class TrainingRun:
             training_id or uuid.uuid4().hex,
             dict(files or {}),
         )
-        run = cls(store, experiment, description, history)
+        run = cls(store, experiment, description, history, steps)
         run._thread.start()
         return run
 
@@ -204,7 +220,7 @@ class TrainingRun:
         self._log(epoch, metrics)
 
     def log_step(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Metrics after an optimizer step, counted from 1, as `step_<name>`: the steps of one chart must compare."""
+        """Metrics after an optimizer step, counted from 1, as `step_<name>`."""
         self._log(step, {f"step_{name}": value for name, value in metrics.items()})
 
     def finish(self, status: Status = "FINISHED", tags: Mapping[str, str] | None = None) -> None:
@@ -258,10 +274,7 @@ class TrainingRun:
             with quick_answers():
                 client = self.store.client()
                 self._run_id = self.description.open(client, self.store.experiment(client, self.experiment))
-                if self.history:
-                    known = {metric.step for metric in client.get_metric_history(self._run_id, "val_top1")}
-                    missing = [row for row in self.history if row["epoch"] not in known]
-                    log_metrics(client, self._run_id, epoch_metrics(missing, self.description.started))
+                self._log_again(client, self._run_id)
                 system = _System(self.store, self._run_id, self.description.started)
                 while metrics := self._next_metrics(system):
                     log_metrics(client, self._run_id, metrics)
@@ -272,6 +285,19 @@ class TrainingRun:
         except Exception as error:
             # Whatever MLflow, its HTTP library or the database raise: none of it is worth a training.
             self._fail(" ".join(str(error).split())[:200] or type(error).__name__)
+
+    def _log_again(self, client: MlflowClient, run_id: str) -> None:
+        """What a training that goes on has measured before and its run lacks."""
+        known = {
+            (name, metric.step)
+            for name in ("val_top1", "step_train_loss")
+            if self.history or self.steps
+            for metric in client.get_metric_history(run_id, name)
+        }
+        started = self.description.started
+        history = [row for row in self.history if ("val_top1", row["epoch"]) not in known]
+        steps = [row for row in self.steps if ("step_train_loss", row["step"]) not in known]
+        log_metrics(client, run_id, epoch_metrics(history, started) + step_metrics(steps, started))
 
     def _next_metrics(self, system: "_System") -> list[Metric]:
         """All that came within WRITE_EVERY seconds of the first, or until the training's end; empty after that.

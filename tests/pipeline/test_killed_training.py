@@ -20,12 +20,16 @@ EPOCHS = 15
 TRAIN = (sys.executable, "-m", "stages.train", "vit_scratch")
 
 
-def results(root: Path) -> tuple[str, list[dict[str, str]]]:
-    """Hash of the weights, and the history without its times."""
+def results(root: Path) -> tuple[str, list[dict[str, str]], list[dict[str, str]]]:
+    """Hash of the weights, and the curves by epoch and by step without their times."""
     run = json.loads((root / "data/runs/vit_scratch/run.json").read_text())
-    with (root / "data/runs/vit_scratch/history.csv").open() as lines:
-        history = [{key: cell for key, cell in row.items() if key != "seconds"} for row in csv.DictReader(lines)]
-    return run["weights_sha256"], history
+    curves = []
+    for name in ("history", "steps"):
+        with (root / f"data/runs/vit_scratch/{name}.csv").open() as lines:
+            curves.append(
+                [{key: cell for key, cell in row.items() if key != "seconds"} for row in csv.DictReader(lines)]
+            )
+    return run["weights_sha256"], *curves
 
 
 def test_a_killed_training_goes_on_with_its_history_and_its_run(clone: Clone, tmp_path: Path):
@@ -62,3 +66,5 @@ def test_a_killed_training_goes_on_with_its_history_and_its_run(clone: Clone, tm
     assert runs[0].info.run_id != before
     steps = [metric.step for metric in client.get_metric_history(runs[0].info.run_id, "val_top1")]
     assert sorted(steps) == list(range(1, EPOCHS + 1))
+    steps = [metric.step for metric in client.get_metric_history(runs[0].info.run_id, "step_train_loss")]
+    assert set(steps) == {int(row["step"]) for row in expected[2]} != set()

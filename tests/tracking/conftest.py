@@ -157,6 +157,7 @@ def make_entry(tmp_path: Path, code: Path) -> Callable[..., Entry]:
         }
         (folder / "run.json").write_text(json.dumps(record))
         (folder / "params.yaml").write_text("lr: 0.1  # as it was")
+        (folder / "steps.csv").write_text("step,seconds,train_loss\n20,10.5,4.5\n40,20,3.5\n")
         (folder / "history.csv").write_text(f"epoch,seconds,val_top1,learning_rate\n1,50.5,0.1,0.01\n2,100,{val},0\n")
         about = {
             "model": model,

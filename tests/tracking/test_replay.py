@@ -34,15 +34,21 @@ def test_a_missing_run_is_rebuilt_with_its_original_times(
         (1, STARTED + 50_500, 0.1),
         (2, STARTED + 100_000, 0.5),
     ]
+    points = client.get_metric_history(run.info.run_id, "step_train_loss")
+    assert [(point.step, point.timestamp, point.value) for point in points] == [
+        (20, STARTED + 10_500, 4.5),
+        (40, STARTED + 20_000, 3.5),
+    ]
     assert run.inputs.dataset_inputs[0].dataset.name == "demo"
     assert Path(client.download_artifacts(run.info.run_id, "params.yaml")).read_text() == "lr: 0.1  # as it was"
 
 
-def test_a_training_of_before_params_yaml_was_kept_is_rebuilt_without(
+def test_a_training_of_before_params_yaml_and_steps_were_kept_is_rebuilt_without(
     store: Store, client: MlflowClient, make_entry: Callable[..., Entry], tmp_path: Path
 ) -> None:
     make_entry()
-    (tmp_path / "a-0" / "params.yaml").unlink()
+    for name in ("params.yaml", "steps.csv"):
+        (tmp_path / "a-0" / name).unlink()
     run_id = ensure_run(client, store, "demo", Training.read(tmp_path / "a-0"))
     assert client.list_artifacts(run_id) == []
 
