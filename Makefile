@@ -99,8 +99,9 @@ serve: $(READY) ## the champion over HTTP, http://127.0.0.1:5001; another model:
 ui: $(READY) ## the MLflow pages
 	mlflow ui
 
-bench: $(READY) ## speed and memory of training, against the notebook way, in 10 minutes: reports/benchmark.md
+bench: $(READY) ## speed of training, against the notebook way, and of answers, in 20 minutes: reports/benchmark.md, serving.md
 	python -m stages.bench
+	python -m stages.bench.serving
 
 test: git dev browser ## all tests, the slow ones too (installs Chromium on Debian if it may)
 	python -m pytest
