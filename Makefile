@@ -35,10 +35,10 @@ JOBS := 1
 # Of the experiments: NAME-1, NAME-2 ...
 NAME := sweep-$(shell date +%m%d-%H%M%S)
 
-.PHONY: help env dev demo repro sweep study register app serve ui bench test lint format clean git browser
+.PHONY: help env dev demo repro sweep study register rollback app serve ui bench screenshots test lint format clean git browser
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 13
 
 env: $(READY) ## the environment, in .venv
 
@@ -89,6 +89,10 @@ study: git $(READY) ## what reports/claims.md rests on: hours of small trainings
 register: git $(READY) ## what was trained into the MLflow store in use, where that lost it or is another one
 	dvc repro --force --single-item register
 
+# TO=3: to that version instead; MODEL_NAME=demo-classifier: of that registered model.
+rollback: $(READY) ## the champion of before is champion again, for the app at once
+	@python -m stages.rollback $(MODEL_NAME) $(if $(TO),--to $(TO))
+
 app: $(READY) ## the Streamlit app
 	streamlit run gui/app.py
 
@@ -102,6 +106,9 @@ ui: $(READY) ## the MLflow pages
 bench: $(READY) ## speed of training, against the notebook way, and of answers, in 20 minutes: reports/benchmark.md, serving.md
 	python -m stages.bench
 	python -m stages.bench.serving
+
+screenshots: dev browser ## the app's pages for the README, by the champion of the store in use: docs/
+	python -m tests.gui.screenshots docs
 
 test: git dev browser ## all tests, the slow ones too (installs Chromium on Debian if it may)
 	python -m pytest

@@ -1,5 +1,6 @@
 """The app's door: `streamlit run gui/app.py`. Each page is a module of gui/views with a function `page`."""
 
+import logging
 import sys
 from pathlib import Path
 
@@ -10,10 +11,27 @@ ROOT = str(Path(__file__).resolve().parents[1])
 if ROOT not in sys.path:  # Streamlit puts gui/ there; its modules are imported as gui.* here as everywhere else
     sys.path.insert(0, ROOT)
 
-from gui import pictures  # noqa: E402
-from gui.views import classify  # noqa: E402
+from gui import archives  # noqa: E402
+from gui.views import batch, classify, compare, mistakes, model  # noqa: E402
 
-MultiPartParser.spool_max_size = pictures.MAX_MEGABYTES * 2**20  # beyond it, 1 MB by default, uploads go through a file
+# Beyond it, 1 MB by default, uploads go through a file.
+MultiPartParser.spool_max_size = archives.MAX_ARCHIVE_MEGABYTES * 2**20
 
 st.set_page_config(page_title="Picture classifier", page_icon="🔎", layout="centered")
-st.navigation([st.Page(classify.page, title="Classify", url_path="classify", default=True)]).run()
+pages = [
+    st.Page(classify.page, title="Classify", url_path="classify", default=True),
+    st.Page(batch.page, title="Batch", url_path="batch"),
+    st.Page(compare.page, title="Compare", url_path="compare"),
+    st.Page(mistakes.page, title="Mistakes", url_path="mistakes"),
+    st.Page(model.page, title="Model", url_path="model"),
+]
+chosen = st.navigation(pages, position="top")
+try:
+    chosen.run()
+except Exception:  # a bug: what Streamlit would say of it names no way on
+    logging.getLogger("gui").exception("the page %s failed", chosen.title)
+    st.error(
+        "Something went wrong that should not have: try again or reload the page. The app's terminal says what it was.",
+        icon=":material/bug_report:",
+    )
+    st.button("Try again", icon=":material/refresh:", key="again")

@@ -1,35 +1,69 @@
-"""The model that answers in this session: chosen, loaded once per version for all sessions, kept up to date."""
+"""The models that answer in this session: chosen, loaded once per version for all sessions, kept up to date."""
 
 import streamlit as st
 
 from gui import registry
-from gui.registry import Model, Version
+from gui.registry import CHAMPION, Model, Version
 
-LOADED_AT_ONCE = 3  # models kept in memory
+LOADED_AT_ONCE = 6  # models kept in memory
 
 
 def choose() -> Version:
-    """The champion to use, asked of the registry at every interaction; a selector where several are registered."""
+    """The champion to use, asked of the registry at every interaction; a selector where several are registered.
+
+    Says so when it is not the one of the interaction before.
+    """
     champions = registry.wanted(registry.connect().champions())
-    if len(champions) == 1:
-        return champions[0]
     names = [champion.name for champion in champions]
-    name = st.selectbox("Model", names, key="model_name", help="The champion of each registered model, newest first.")
-    return champions[names.index(name)]
+    name = names[0]
+    if len(names) > 1:
+        name = st.selectbox(
+            "Registered model", names, key="model_name", help="Each has its own champion; the newest one first."
+        )
+    champion = champions[names.index(name)]
+    seen = st.session_state.setdefault("champions", {})
+    if seen.get(name, champion) != champion:
+        st.toast(f"A new champion answers now: {champion}.", icon=":material/trophy:")
+    seen[name] = champion
+    return champion
 
 
-def load(version: Version) -> Model:
-    """The loaded model; says so when it is not the version that answered before."""
-    model = _load(version)
-    before = st.session_state.get("answering")
-    if before is not None and before.name == version.name and before != version:
-        st.toast(f"A new champion answers now: {version}.", icon=":material/trophy:")
-    st.session_state["answering"] = version
-    return model
+def rivals(champion: Version) -> dict[str, Version]:
+    """The versions of its registered model that bear an alias, the champion first, each under one of its aliases."""
+    aliases = registry.connect().aliases(champion.name)
+    # A version's own name says more than challenger, a role that several have had.
+    ranked = sorted(aliases, key=lambda alias: (alias != CHAMPION, alias != aliases[alias].tags.get("model"), alias))
+    found: dict[str, Version] = {}
+    for alias in ranked:
+        if aliases[alias] not in found.values():
+            found[alias] = aliases[alias]
+    return dict(sorted(found.items(), key=lambda rival: (rival[0] != CHAMPION, -rival[1].number)))
+
+
+def choose_among(versions: dict[str, Version]) -> Version:
+    """One of the versions that `rivals` gave; a selector where there are several, the champion chosen at first."""
+    if len(versions) == 1:
+        return next(iter(versions.values()))
+    alias = st.selectbox(
+        "Who answers",
+        list(versions),
+        format_func=lambda alias: label(alias, versions[alias]),
+        key="alias",
+        help="Every version of the registered model that bears an alias.",
+    )
+    return versions[alias]
+
+
+def label(alias: str, version: Version) -> str:
+    """A version as people choose it: vit_transfer (champion, version 3)."""
+    name = version.tags.get("model") or alias
+    roles = [role for role in (alias, *version.aliases) if role != name]
+    return f"{name} ({', '.join([*dict.fromkeys(roles), f'version {version.number}'])})"
 
 
 @st.cache_resource(
     max_entries=LOADED_AT_ONCE, show_spinner=False, hash_funcs={Version: lambda version: version.identity}
 )
-def _load(version: Version) -> Model:
+def load(version: Version) -> Model:
+    """The loaded model of a version; RegistryError if it does not load."""
     return registry.load(version)

@@ -12,7 +12,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # no other decoder ever sees an uploaded file
 EXTENSIONS = ("jpg", "jpeg", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff")
 MAX_MEGABYTES = 32
-MAX_PIXELS = 64_000_000  # telephones take up to 50 million; decoding these takes up to 1.3 GB for a moment
+MAX_PIXELS = 64_000_000  # telephones take up to 50 million
+MAX_DEEP_PIXELS = 16_000_000  # of 32 bits a sample, floats or integers, each of which takes 20 bytes for a moment
 WORKING_SIDE = 1024  # pixels: larger pictures are reduced to a longer side of one to two times this
 
 Squaring = Literal["crop", "pad"]
@@ -27,7 +28,7 @@ def load(content: bytes) -> np.ndarray:
 
     It comes upright (EXIF orientation), transparent parts white, 16-bit, greyscale, palette and CMYK as RGB, and large
     ones reduced by averaging areas. Returns (H, W, 3) uint8 with H and W from 1 to 2 * WORKING_SIDE - 1. PictureError
-    for anything else than a whole picture within MAX_MEGABYTES and MAX_PIXELS.
+    for anything else than a whole picture within MAX_MEGABYTES and MAX_PIXELS (MAX_DEEP_PIXELS).
     """
     if not content:
         raise PictureError("This file is empty: choose another one.")
@@ -37,8 +38,9 @@ def load(content: bytes) -> np.ndarray:
     try:
         with Image.open(BytesIO(content), formats=FORMATS) as image:
             width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise PictureError(_too_many_pixels(f"is {width:,} by {height:,} pixels"))
+            is_deep = image.mode in ("I", "F")
+            if width * height > (MAX_DEEP_PIXELS if is_deep else MAX_PIXELS):
+                raise PictureError(_too_many_pixels(f"is {width:,} by {height:,} pixels", is_deep))
             image.draft(None, (WORKING_SIDE, WORKING_SIDE))  # a JPEG can be decoded at a fraction of its size
             image.load()
             return np.array(_rgb(_upright(image)))
@@ -112,8 +114,10 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(((values - low) * (255 / max(high - low, 1e-12))).astype(np.uint8))
 
 
-def _too_many_pixels(what: str) -> str:
-    return f"This picture {what}, more than the {MAX_PIXELS // 1_000_000} million pixels taken here: save it smaller."
+def _too_many_pixels(what: str, is_deep: bool = False) -> str:
+    limit = f"{(MAX_DEEP_PIXELS if is_deep else MAX_PIXELS) // 1_000_000} million pixels"
+    kind = " of 32 bits" if is_deep else ""
+    return f"This picture {what}{kind}, more than the {limit} taken here: save it smaller{' or with 8 bits' * is_deep}."
 
 
 def _not_a_picture(content: bytes) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import RegisteredModel
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SQLITE = "sqlite:///"
@@ -71,6 +71,23 @@ class Answer:
     class_name: str
     superclass_name: str
     confidence: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """The run that trained a version: parameters, metrics (`test/top1` ...), tags (`git_commit` ...).
+
+    started: milliseconds since 1970; seconds: how long it took, None where it did not end.
+    place: where it stands among MLflow's pages; page: its address, None where no server shows them.
+    """
+
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    started: int
+    seconds: float | None
+    place: str
+    page: str | None
 
 
 class Registry:
@@ -135,6 +152,50 @@ class Registry:
                     ) from None
                 raise
 
+    def history(self, name: str) -> list[Version]:
+        """Every version that is or was champion of a registered model, the one promoted last first.
+
+        Their tags `promoted_at` and `demoted_at` (ISO 8601) say from when to when.
+        """
+        with self._asked() as client:
+            aliases = self._registered(client, name).aliases
+            page = client.search_model_versions(f"name = '{name}'")
+            versions = list(page)
+            while page.token:
+                page = client.search_model_versions(f"name = '{name}'", page_token=page.token)
+                versions += page
+            found = [self._described(version, aliases) for version in versions if "promoted_at" in version.tags]
+        return sorted(found, key=lambda version: _seconds(version.tags["promoted_at"]), reverse=True)
+
+    def training(self, version: Version) -> Training:
+        """The run that trained a version; RegistryError where it is gone."""
+        with self._asked() as client:
+            try:
+                run = client.get_run(version.run_id)
+            except Exception as error:
+                if not version.run_id or _is_missing(error):
+                    raise RegistryError(
+                        f"The run that trained {version} is gone: `make register` brings it back where it was trained."
+                    ) from None
+                raise
+        place = f"experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+        is_server = self.tracking_uri.startswith(("http://", "https://"))
+        return Training(
+            params=dict(run.data.params),
+            metrics=dict(run.data.metrics),
+            tags=dict(run.data.tags),
+            started=run.info.start_time,
+            seconds=(run.info.end_time - run.info.start_time) / 1000 if run.info.end_time else None,
+            place=place,
+            page=f"{self._shown_uri.rstrip('/')}/#/{place}" if is_server else None,
+        )
+
+    @property
+    def ui_command(self) -> str:
+        """What starts MLflow's pages for a database on this machine."""
+        default = f"{SQLITE}{_in_sqlite_uri(REPOSITORY)}/mlflow.db"
+        return "mlflow ui" if self.tracking_uri == default else f"mlflow ui --backend-store-uri '{self._shown_uri}'"
+
     def _registered(self, client: "MlflowClient", name: str) -> "RegisteredModel":
         try:
             return client.get_registered_model(name)
@@ -146,10 +207,12 @@ class Registry:
             raise
 
     def _version(self, client: "MlflowClient", name: str, number: str | int, aliases: Mapping[str, str]) -> Version:
-        found = client.get_model_version(name, str(number))
+        return self._described(client.get_model_version(name, str(number)), aliases)
+
+    def _described(self, found: "ModelVersion", aliases: Mapping[str, str]) -> Version:
         return Version(
             tracking_uri=self.tracking_uri,
-            name=name,
+            name=found.name,
             number=int(found.version),
             created=found.creation_timestamp or 0,
             tags=dict(found.tags),
@@ -173,7 +236,7 @@ class Registry:
         except Exception as error:  # of requests, SQLAlchemy, MLflow: the user's way on is the same
             logger.warning("%s does not answer", self._shown_uri, exc_info=True)
             raise RegistryError(
-                f"MLflow does not answer at `{self._shown_uri}` ({_reason(error)}): start its server, "
+                f"MLflow does not answer at `{self._shown_uri}` ({reason(error)}): start its server, "
                 "or set MLFLOW_TRACKING_URI to the one to use and start the app again."
             ) from error
 
@@ -183,7 +246,7 @@ class Model:
 
     conformal: by promised coverage in per cent ("90", "95") the sum of probabilities up to which classes join a
     prediction set; unfamiliar_threshold: the highest probability below which a picture is unlike the training pictures,
-    None where the version names none.
+    None where the version names none; flagged_familiar: the share of test pictures below it.
     """
 
     def __init__(self, version: Version, packaged: Any) -> None:
@@ -193,20 +256,22 @@ class Model:
         self._one_at_a_time = threading.Lock()  # Keras is not thread-safe, and PyTorch takes all cores anyway
         metadata = packaged.metadata.metadata or {}
         try:
-            self.class_names = [_readable(name) for name in metadata["class_names"]]
-            superclass_names = [_readable(name) for name in metadata["superclass_names"]]
+            self.class_names = [readable(name) for name in metadata["class_names"]]
+            superclass_names = [readable(name) for name in metadata["superclass_names"]]
             self.superclass_of = [superclass_names[index] for index in metadata["superclass_of_class"]]
             self.image_size = int(metadata["image_size"])
             self._shrink = packaged.unwrap_python_model().shrink
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise RegistryError(
-                f"{_sentence(version)} lacks what this app needs ({_reason(error)}): "
+                f"{_sentence(version)} lacks what this app needs ({reason(error)}): "
                 f"{REGISTER_AGAIN}, or choose another model with MODEL_NAME."
             ) from error
         self.metadata: Mapping[str, Any] = metadata
         self.classifier = str(metadata.get("model", ""))
         self.test_accuracy = _number(metadata, "metrics", "test", "top1")
         self.unfamiliar_threshold = _number(metadata, "unfamiliar_threshold")
+        # Measured on the test pictures; 5 % is what the threshold was set to.
+        self.flagged_familiar = _number(metadata, "metrics", "unfamiliar", "flagged_test") or 0.05
         promised = metadata.get("conformal")
         found = {str(key): _number(promised, key) for key in promised} if isinstance(promised, dict) else {}
         self.conformal = {coverage: threshold for coverage, threshold in found.items() if threshold is not None}
@@ -255,7 +320,7 @@ class Model:
         except Exception as error:  # packaged code: it may raise anything
             logger.warning("%s failed", self.version, exc_info=True)
             raise RegistryError(
-                f"{_sentence(self.version)} failed on this picture ({_reason(error)}): "
+                f"{_sentence(self.version)} failed on this picture ({reason(error)}): "
                 f"try another picture; if it fails on all, {REGISTER_AGAIN}."
             ) from error
 
@@ -273,9 +338,7 @@ def connect() -> Registry:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
     if uri.startswith(SQLITE):
-        # SQLAlchemy takes what follows a question mark for options, and decodes percent signs.
-        root = Path(str(REPOSITORY).replace("%", "%25").replace("?", "%3F"))
-        uri = f"{SQLITE}{root / uri.removeprefix(SQLITE)}"
+        uri = f"{SQLITE}{_in_sqlite_uri(REPOSITORY) / uri.removeprefix(SQLITE)}"
     os.environ["MLFLOW_TRACKING_URI"] = uri  # for what MLflow looks up by itself while it loads a model
     return Registry(uri)
 
@@ -309,8 +372,7 @@ def load(version: Version) -> Model:
     except Exception as error:  # the network, the disk, and the code that came with the model
         logger.warning("%s does not load", version, exc_info=True)
         raise RegistryError(
-            f"{_sentence(version)} does not load ({_reason(error)}): "
-            f"install requirements.txt here, or {REGISTER_AGAIN}."
+            f"{_sentence(version)} does not load ({reason(error)}): install requirements.txt here, or {REGISTER_AGAIN}."
         ) from error
     return Model(version, packaged)
 
@@ -318,6 +380,11 @@ def load(version: Version) -> Model:
 def without_password(uri: str) -> str:
     """A URI as it may be shown on a page."""
     return re.sub(r"//[^/@]*@", "//", uri)
+
+
+def _in_sqlite_uri(folder: Path) -> Path:
+    """A folder as it stands in a URI: SQLAlchemy takes what follows a question mark for options, and decodes %."""
+    return Path(str(folder).replace("%", "%25").replace("?", "%3F"))
 
 
 def _is_missing(error: Exception) -> bool:
@@ -338,7 +405,8 @@ def _number(metadata: Any, *keys: str) -> float | None:
     return float(metadata) if isinstance(metadata, int | float) else None
 
 
-def _readable(name: str) -> str:
+def readable(name: str) -> str:
+    """The name of a class as people read it."""
     return name.replace("_", " ")
 
 
@@ -346,7 +414,7 @@ def _sentence(version: Version) -> str:
     return str(version)[0].upper() + str(version)[1:]
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """What happened at bottom, short, as Markdown code so that nothing in it is taken for markup."""
     from requests.exceptions import ConnectionError, Timeout  # noqa: A004
 

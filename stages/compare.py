@@ -25,8 +25,9 @@ from stages.plots.learning_curves import learning_curves
 from stages.plots.pareto import accuracy_against_cost
 from stages.plots.top1 import top1
 from stages.report import claims
-from stages.report.candidate import Candidate
+from stages.report.candidate import Candidate, by_validation
 from stages.report.comparison import NOTEBOOKS, render
+from stages.report.verdict import verdict
 
 matplotlib.use("Agg")
 
@@ -86,7 +87,12 @@ def main() -> None:
     outputs.write_json(paths.ROBUSTNESS_METRICS, robust)
     outputs.write_json(
         paths.COMPARISON_DATA,
-        {**findings, "facts": {c.name: _facts(c) for c in candidates}, "dataset": prepared.description},
+        {
+            "verdict": verdict(by_validation(candidates), findings, prepared.description),
+            **findings,
+            "facts": {c.name: _facts(c) for c in candidates},
+            "dataset": prepared.description,
+        },
     )
     outputs.write_text(paths.COMPARISON, render(candidates, findings, prepared.description, list(figures)))
     studies = {file.stem: _csv(file, "make study") for file in sorted(paths.STUDIES.glob("*.csv"))}

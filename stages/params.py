@@ -53,6 +53,13 @@ class Robustness(Section):
     images: Count
 
 
+class Registry(Section):
+    """What a newly registered model must show to become champion."""
+
+    gate: Literal["significant", "better", "always"]
+    alpha: Annotated[Positive, Field(lt=1)]
+
+
 class Params(Section):
     """The whole of params.yaml."""
 
@@ -60,6 +67,7 @@ class Params(Section):
     data: Data
     budget: Budget
     robustness: Robustness
+    registry: Registry
     compute: Compute
     models: Annotated[dict[str, ClassifierSettings], Field(min_length=1)]
 

@@ -13,6 +13,7 @@ RUNS = DATA / "runs"  # one folder per model: history.csv, run.json
 PREDICTIONS = DATA / "predictions"  # one .npz per model
 ROBUSTNESS = DATA / "robustness"  # one .npz per model: answers to altered and to foreign pictures
 PROFILES = DATA / "profiles"  # one .json per model
+REGISTERED = DATA / "registered.json"  # which packages this working copy has registered; never leaves it
 SCRATCH = DATA / "scratch"  # git-ignored: downloads in flight, half-written outputs
 
 REPORTS = Path("reports")

@@ -4,11 +4,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stages import classifiers, outputs, params, paths
+import numpy as np
+
+from stages import answers, classifiers, outputs, params, paths
 from stages.datasets.prepared import Prepared
 from stages.errors import UserError, one_line_errors
+from stages.tracking.champion import Validation
+from stages.tracking.explorer import Explorer
+from stages.tracking.gate import Gate
 from stages.tracking.package import Package
-from stages.tracking.registry import Entry, Registration, register
+from stages.tracking.packaged_model import softmax
+from stages.tracking.registry import Comparison, Entry, Registration, register
 from stages.tracking.replay import Training
 from stages.tracking.store import Store
 
@@ -16,22 +22,29 @@ EXAMPLE_PICTURES = 2
 
 
 def main() -> None:
-    """Replay missing runs, register every model of params.yaml, write reports/registered_model.json."""
+    """Replay missing runs, register every model of params.yaml, choose, write reports/registered_model.json."""
     settings = params.read()
     prepared = Prepared.open(paths.PREPARED)
     store = Store.of_repository(paths.repository_root())
+    entries = [_entry(model, prepared) for model in settings.models]
     registration = register(
         store,
         experiment=prepared.source,
         name=f"{prepared.source}-classifier",
-        entries=[_entry(model, prepared) for model in settings.models],
-        comparison=_comparison(list(settings.models)),
+        entries=entries,
+        comparison=Comparison(_reports(list(settings.models)), _explorer(entries, prepared)),
+        train_images=prepared.split("train")[0],
+        val=Validation(*prepared.split("val"), prepared.class_names, prepared.data_sha256),
+        gate=Gate(settings.registry.gate, settings.registry.alpha),
     )
     _write_report(registration)
+    # Held by neither git nor DVC's cache: a fresh clone lacks it, so DVC runs this stage there, too.
+    packages = {model: metadata["package_sha256"] for model, metadata in registration.metadata.items()}
+    outputs.write_json(paths.REGISTERED, packages)
     decision = registration.decision
     print(
         f"Registered {', '.join(registration.versions)} as {registration.name}: {decision.reason} "
-        f"(version {registration.versions[decision.champion]}).\n"
+        f"(champion: version {decision.champion}).\n"
         f"Classify a picture: streamlit run gui/app.py\nLook at the runs:   {_pages(store)}"
     )
 
@@ -69,7 +82,9 @@ def _entry(model: str, prepared: Prepared) -> Entry:
     training = Training.read(paths.RUNS / model)
     if training.weights_sha256 != package.metadata["weights_sha256"]:
         raise UserError(f"{paths.RUNS / model} tells of other weights than {paths.MODELS / model}: run `dvc repro`")
-    return Entry(package, training, metrics)
+    logits, labels = answers.of_split(model, prepared, "val")
+    plots = sorted(paths.PLOTS.glob(f"*_{model}.png"))
+    return Entry(package, training, metrics, logits.argmax(axis=1) == labels, plots)
 
 
 def _measure(metrics: Mapping[str, Any], model: str, part: str, name: str) -> float:
@@ -79,7 +94,26 @@ def _measure(metrics: Mapping[str, Any], model: str, part: str, name: str) -> fl
     return value
 
 
-def _comparison(models: list[str]) -> dict[str, Path]:
+def _explorer(entries: list[Entry], prepared: Prepared) -> Explorer:
+    def probabilities(entry: Entry) -> np.ndarray:
+        logits, _ = answers.of_split(entry.model, prepared, "test")
+        return softmax(logits, entry.package.about["temperature"])
+
+    return Explorer(
+        dataset={
+            "source": prepared.source,
+            "class_names": prepared.class_names,
+            "superclass_names": prepared.superclass_names,
+            "superclass_of_class": prepared.superclass_of_class,
+        },
+        data_sha256=prepared.data_sha256,
+        images=prepared.folder / "test_images.npy",
+        labels=prepared.folder / "test_labels.npy",
+        probabilities={entry.model: probabilities(entry) for entry in entries},
+    )
+
+
+def _reports(models: list[str]) -> dict[str, Path]:
     if not paths.COMPARISON.is_file():
         raise UserError(f"{paths.COMPARISON} is missing: run `dvc repro compare`")
     files = [paths.COMPARISON, paths.COMPARISON_DATA, paths.CLAIMS, paths.ROBUSTNESS_METRICS]
@@ -89,10 +123,11 @@ def _comparison(models: list[str]) -> dict[str, Path]:
 
 
 def _write_report(registration: Registration) -> None:
-    """What was decided, in words that do not depend on the store: the same models give the same file in any of them."""
+    """What was decided. In an empty store the same models give the same file; a champion that was there has a say."""
     report = {
         "registered_model": registration.name,
-        "champion": registration.decision.champion,
+        "champion": registration.decision.model,
+        "champion_weights_sha256": registration.decision.weights_sha256,
         "decision": registration.decision.reason,
         "models": {
             model: {

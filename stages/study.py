@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import matplotlib
@@ -20,7 +20,7 @@ from stages.sweep import command_output, dvc, wait
 matplotlib.use("Agg")
 
 NAME = "study"
-EPOCHS_OF_SHARE = {0.01: 20, 0.05: 10, 0.2: 3, 1.0: 1}  # a hundredth of the pictures, seen once, would teach nothing
+EPOCHS_OF_SHARE = {0.01: 10, 0.05: 5, 0.2: 2, 1.0: 1}  # a hundredth of the pictures, seen once, would teach nothing
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Study:
     """A question, put to some models.
 
     models: None for all of params.yaml. varied: the parameter that the table is about, with {model} for its name.
-    settings: for each of its values what to set, dotted keys of params.yaml.
+    settings: for each of its values what to set, dotted keys of params.yaml. fixed: what to set for all of them.
     label: of the axis. logarithmic: whether that is how it is drawn.
     """
 
@@ -37,6 +37,7 @@ class Study:
     settings: Mapping[float, Mapping[str, Any]]
     label: str
     logarithmic: bool = False
+    fixed: Mapping[str, Any] = field(default_factory=dict)
 
 
 STUDIES = {
@@ -58,6 +59,7 @@ STUDIES = {
         "models.{model}.epochs",
         {epochs: {"models.{model}.epochs": epochs} for epochs in (1, 3, 10)},
         "epochs",
+        fixed={"models.{model}.patch_size": 8},  # a fourth of the tokens: fourteen epochs in a quarter of an hour
     ),
 }
 
@@ -77,7 +79,10 @@ def main() -> None:
     commit = command_output("git", "rev-parse", "HEAD").strip()
     found = _found(commit, models)
     wanted = {
-        f"{NAME}-{name.replace('_', '-')}-{model.replace('_', '-')}-{value:g}".replace(".", "_"): (model, settings)
+        f"{NAME}-{name.replace('_', '-')}-{model.replace('_', '-')}-{value:g}".replace(".", "_"): (
+            model,
+            {**study.fixed, **settings},
+        )
         for name, study in chosen.items()
         for model in study.models or models
         if model in models
@@ -144,6 +149,7 @@ def _row(experiment: Experiment, model: str, study: Study) -> dict[str, Any]:
         "weights": run["resolved"].get("weights_sha256", "random")[:16],
         "data": run["data_sha256"][:16],
         "seed": run["params"]["seed"],
+        **{key.rpartition(".")[2]: value for key, value in study.fixed.items()},
     }
 
 

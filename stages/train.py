@@ -13,7 +13,7 @@ from stages.classifiers.settings import process_rank
 from stages.datasets.prepared import Prepared
 from stages.errors import one_line_errors
 from stages.tracking import lineage
-from stages.tracking.runs import WEIGHTS_SHA256, DatasetUsed, TrainingRun
+from stages.tracking.runs import PARAMS, WEIGHTS_SHA256, DatasetUsed, TrainingRun
 from stages.tracking.store import Store
 
 HISTORY = ("epoch", "seconds", "train_loss", "train_top1", "val_loss", "val_top1", "learning_rate")
@@ -45,10 +45,11 @@ def main() -> None:
     fraction = settings.budget.train_fraction
     train, val = Examples(*prepared.training(fraction, settings.data.seed)), Examples(*prepared.split("val"))
     used = {"seed": settings.seed, "epochs": epochs, "train_fraction": fraction, **model.model_dump(exclude={"epochs"})}
+    where = compute.model_dump(exclude={"checkpoint_minutes"})
     libraries = {library: version(library) for library in LIBRARIES}
     configuration = {
         "parameters": used,
-        "compute": compute.model_dump(exclude={"checkpoint_minutes"}),
+        "compute": where,
         "resolved": classifier.resolved,
         "data": prepared.data_sha256,
         "code": classifiers.code_sha256(classifier_class),
@@ -67,20 +68,23 @@ def main() -> None:
             fit(reporter=Reporter.silent())
         return
     notes = checkpoints.notes  # of the same training, if it was broken off
+    read = {**used, "data.seed": settings.data.seed, **{f"compute.{key}": value for key, value in where.items()}}
+    params_yaml = paths.PARAMS.read_text(encoding="utf-8")
     run = TrainingRun.start(
         Store.of_repository(paths.repository_root()),
         prepared.source,
         name,
-        params=used,
+        params=read,
         tags={
             **lineage.git_tags(ignoring=RECORDED_ELSEWHERE),
             **lineage.dvc_tags(),
-            "params_sha256": lineage.content_sha256(used),
+            "params_sha256": lineage.content_sha256(read),
             "data_sha256": prepared.data_sha256,
         },
         dataset=DatasetUsed(
             prepared.source, prepared.data_sha256, prepared.description["counts"], settings.data.origin
         ),
+        files={PARAMS: params_yaml},
         **notes,
     )
     history = notes.setdefault("history", [])
@@ -111,6 +115,7 @@ def main() -> None:
     }
     (scratch_run / "run.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     _write_history(scratch_run / "history.csv", history)
+    (scratch_run / PARAMS).write_text(params_yaml, encoding="utf-8")
     for scratch, final in ((scratch_model, paths.MODELS / name), (scratch_run, paths.RUNS / name)):
         shutil.rmtree(final, ignore_errors=True)
         final.parent.mkdir(parents=True, exist_ok=True)

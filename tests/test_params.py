@@ -78,6 +78,8 @@ def test_a_second_model_may_use_the_same_classifier(read):
         ({"budget.train_fraction": 0}, ["budget.train_fraction = 0", "greater than 0"]),
         ({"budget.train_fraction": 1.5}, ["budget.train_fraction = 1.5", "less than or equal to 1"]),
         ({"robustness.images": 0}, ["robustness.images = 0", "greater than or equal to 1"]),
+        ({"registry.gate": "best"}, ["registry.gate = 'best'", "'significant', 'better' or 'always'"]),
+        ({"registry.alpha": 1}, ["registry.alpha = 1", "less than 1"]),
         ({"budget.epochs": 0}, ["budget.epochs = 0", "greater than or equal to 1"]),
         ({"budget.epochs": "many"}, ["budget.epochs = 'many'", "valid integer"]),
         ({"budget.epochs": True}, ["budget.epochs = True", "valid integer"]),

@@ -1,18 +1,44 @@
-"""Classify: upload a picture, see what the model sees and what it takes it for."""
+"""Classify: a picture, what the model sees, what it takes it for, and why."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from gui import bars, champion, pictures
+from gui import bars, champion, comparison, pictures, saliency, samples, words
+from gui.comparison import ComparisonError
 from gui.pictures import PictureError, Squaring
-from gui.registry import Model, RegistryError
+from gui.registry import Model, RegistryError, Version
+from gui.saliency import Saliency
 
 TOP_K = 5
+TOP_K_BESIDE = 3  # where several models answer side by side
 BOX = 256  # CSS pixels: the side of the box each picture is shown in
 DENSITY = 2  # pixels sent per CSS pixel, for sharp screens
+MAX_FILES = 20  # to choose from
+COVERAGE = "90"  # per cent
 SQUARINGS: dict[Squaring, str] = {"crop": "Keep the centre", "pad": "Keep all, with white borders"}
+SOURCES = {
+    "upload": ":material/upload: Upload",
+    "camera": ":material/photo_camera: Camera",
+    "sample": ":material/gallery_thumbnail: Test pictures",
+}
+
+
+@dataclass(frozen=True)
+class Picked:
+    """A picture to classify. picture: (H, W, 3) uint8; truth: the class of a test picture."""
+
+    picture: np.ndarray
+    name: str
+    truth: str = ""
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether it is one of the test pictures."""
+        return bool(self.truth)
 
 
 def page() -> None:
@@ -21,35 +47,91 @@ def page() -> None:
     choice = st.container()
     introduction = st.empty()
     introduction.caption("Asking MLflow for the champion …")
-    upload = st.file_uploader(
-        f"Your picture: JPEG, PNG, WebP, BMP, GIF or TIFF, up to {pictures.MAX_MEGABYTES} MB",
-        type=list(pictures.EXTENSIONS),
-        max_upload_size=pictures.MAX_MEGABYTES,
-        help="It stays in the app's memory: it is neither stored nor logged.",
+    source = st.segmented_control(
+        "Where the picture comes from",
+        list(SOURCES),
+        default="upload",
+        format_func=SOURCES.__getitem__,
+        required=True,
+        label_visibility="collapsed",
     )
-    squaring = st.radio(
-        "The model looks at a square:", list(SQUARINGS), format_func=SQUARINGS.__getitem__, horizontal=True
-    )
+    place = st.container()
+    with place:
+        file = _uploaded() if source == "upload" else _photographed() if source == "camera" else None
+        squaring: Squaring = "crop"
+        if source != "sample":
+            squaring = st.radio(
+                "The model looks at a square:", list(SQUARINGS), format_func=SQUARINGS.__getitem__, horizontal=True
+            )
     try:
         with choice:
-            version = champion.choose()
+            versions = champion.rivals(champion.choose())
+            version = champion.choose_among(versions)
         introduction.caption(f"Loading {version} …")
         model = champion.load(version)
         with introduction.container():
             _introduce(model)
-        if upload is not None:
-            _answer(model, pictures.load(upload.getvalue()), squaring)
+        if source == "sample":
+            with place:
+                picked = _sample(version)
+        else:
+            picked = None if file is None else Picked(pictures.load(file.getvalue()), file.name)
+        if picked is not None:
+            _answer(model, picked, squaring, versions)
     except RegistryError as error:
         introduction.empty()
         st.error(str(error), icon=":material/cloud_off:")
         st.button("Try again", icon=":material/refresh:")
     except PictureError as error:
         st.warning(str(error), icon=":material/broken_image:")
+    except ComparisonError as error:
+        st.warning(str(error), icon=":material/hide_image:")
+
+
+def _uploaded() -> UploadedFile | None:
+    """The uploaded file to look at: the last one, or the one chosen among several."""
+    files = st.file_uploader(
+        f"Your pictures: JPEG, PNG, WebP, BMP, GIF or TIFF, up to {pictures.MAX_MEGABYTES} MB each",
+        type=list(pictures.EXTENSIONS),
+        accept_multiple_files=True,
+        max_upload_size=pictures.MAX_MEGABYTES,
+        help="They stay in the app's memory: they are neither stored nor logged.",
+    )
+    if len(files) > MAX_FILES:
+        st.caption(f"The last {MAX_FILES} of {len(files)} pictures; the page Batch names them all.")
+        files = files[-MAX_FILES:]
+    if len(files) < 2:
+        return files[0] if files else None
+    index = st.pills(
+        "Which picture",
+        range(len(files)),
+        default=len(files) - 1,
+        format_func=lambda number: _short(files[number].name),
+        required=True,
+        key=f"file of {' '.join(file.file_id for file in files)}",  # another upload starts with its last one
+    )
+    return files[index]
+
+
+def _photographed() -> UploadedFile | None:
+    return st.camera_input("A photograph", help="It stays in the app's memory: it is neither stored nor logged.")
+
+
+def _sample(version: Version) -> Picked | None:
+    """A click on one of some test pictures, whose classes are known."""
+    explorer = comparison.of(version).explorer()
+    index = samples.choose(explorer.images, explorer.labels, explorer.class_names)
+    if index is None:
+        return None
+    truth = explorer.class_names[explorer.labels[index]]
+    return Picked(np.array(explorer.images[index]), f"Test picture {index}", truth)
 
 
 def _introduce(model: Model) -> None:
-    line = f"**{model.version.name}**, version {model.version.number} (champion"
-    line += f", {model.classifier})" if model.classifier else ")"
+    role = next((alias for alias in model.version.aliases if alias != model.classifier), "")
+    who = ", ".join(filter(None, (role, model.classifier)))
+    line = f"**{model.version.name}**, version {model.version.number}"
+    line += f" ({who})" if who else ""
     line += f", knows {len(model.class_names)} things"
     if model.test_accuracy is not None:
         line += f" and is right on {bars.percent(model.test_accuracy)} of the test pictures"
@@ -62,14 +144,15 @@ def _introduce(model: Model) -> None:
         )
 
 
-def _answer(model: Model, picture: np.ndarray, squaring: Squaring) -> None:
-    square = pictures.square(picture, squaring)
+def _answer(model: Model, picked: Picked, squaring: Squaring, versions: dict[str, Version]) -> None:
+    square = pictures.square(picked.picture, squaring)
     seen = model.sees(square)
-    answers = model.answers(model.probabilities(square[np.newaxis])[0], TOP_K)
+    row = model.probabilities(seen[np.newaxis])[0]
     size = seen.shape[0]
     yours, sees = st.columns(2)
     with yours:
-        _show(picture, "JPEG", alt="The uploaded picture", caption="Your picture")
+        what = "The test picture" if picked.is_sample else "The uploaded picture"
+        _show(picked.picture, "JPEG", alt=what, caption=_short(picked.name))
     with sees:
         _show(
             seen,
@@ -78,10 +161,75 @@ def _answer(model: Model, picture: np.ndarray, squaring: Squaring) -> None:
             caption=f"What the model sees: {size} by {size} pixels",
         )
     st.subheader("The model's answer", anchor=False)
-    st.html(bars.chart(answers))
+    answers = model.answers(row, TOP_K)
+    lines = [words.verdict(picked.truth, answers[0].class_name)] if picked.is_sample else []
+    likely = model.prediction_set(row, COVERAGE)
+    if likely is not None:
+        lines.append(f"{words.prediction_set(likely, COVERAGE, len(row))} <small>{words.promise(COVERAGE)}</small>")
+    st.html(bars.chart(answers) + words.paragraphs(lines))
+    if words.is_strange(model, row):
+        st.warning(words.strange(model, row), icon=":material/help:")
+    with st.container(horizontal=True, gap="medium"):
+        why = st.toggle("Show what the answer rests on", key="why")
+        beside = len(versions) > 1 and st.toggle(f"All {len(versions)} models side by side", key="beside")
+    if why:
+        drawn, told = st.columns(2)
+        name, found = _reasons(model, seen, row)
+        with drawn:
+            _show_reasons(seen, name, found)
+        told.html(words.paragraphs([words.reasons(name, float(row.max()), found.lowest)]))
+    if beside:
+        for column, (alias, version) in zip(st.columns(len(versions)), versions.items(), strict=True):
+            with column, st.container(border=True):
+                _answer_beside(alias, version, square, picked, why)
 
 
-def _show(picture: np.ndarray, sent_as: Literal["JPEG", "PNG"], alt: str, caption: str) -> None:
-    shown = pictures.fit(picture, BOX * DENSITY)
-    st.image(shown, alt=alt, width=max(1, shown.shape[1] // DENSITY), output_format=sent_as)
-    st.caption(caption)
+def _answer_beside(alias: str, version: Version, square: np.ndarray, picked: Picked, why: bool) -> None:
+    """What one of several versions answers; where it does not load or fails, the others are left alone."""
+    st.markdown(f"**{champion.label(alias, version)}**")
+    try:
+        with st.spinner("Loading …"):
+            model = champion.load(version)
+        seen = model.sees(square)
+        row = model.probabilities(seen[np.newaxis])[0]
+        answers = model.answers(row, TOP_K_BESIDE)
+        lines = [words.verdict(picked.truth, answers[0].class_name)] if picked.is_sample else []
+        likely = model.prediction_set(row, COVERAGE)
+        if likely is not None:
+            lines.append(words.prediction_set(likely, COVERAGE, len(row)))
+        if words.is_strange(model, row):
+            lines.append("The picture is unlike those it learned from.")
+        st.html(bars.chart(answers) + words.paragraphs(lines))
+        if why:
+            _show_reasons(seen, *_reasons(model, seen, row))
+    except RegistryError as error:
+        st.error(str(error), icon=":material/cloud_off:")
+
+
+def _reasons(model: Model, seen: np.ndarray, row: np.ndarray) -> tuple[str, Saliency]:
+    """The answer that is explained, and its heat map."""
+    likeliest = int(row.argmax())
+    return model.class_names[likeliest], _occlusion(model, seen, likeliest)
+
+
+def _show_reasons(seen: np.ndarray, name: str, found: Saliency) -> None:
+    drawn = saliency.overlay(pictures.fit(seen, BOX * DENSITY), found.heat)
+    _show(drawn, "JPEG", alt=f"What the answer {name} rests on: in orange over the picture in grey")
+
+
+@st.cache_data(
+    max_entries=500, show_spinner="Hiding each part in turn …", hash_funcs={Model: lambda model: model.version.identity}
+)
+def _occlusion(model: Model, seen: np.ndarray, class_index: int) -> Saliency:
+    return saliency.occlusion(model.probabilities, seen, class_index)
+
+
+def _show(picture: np.ndarray, sent_as: Literal["JPEG", "PNG"], alt: str, caption: str | None = None) -> None:
+    width = max(1, round(BOX * picture.shape[1] / max(picture.shape)))
+    st.image(pictures.fit(picture, BOX * DENSITY), alt=alt, width=width, output_format=sent_as)
+    if caption is not None:
+        st.caption(caption)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 28 else f"{name[:14]}…{name[-13:]}"

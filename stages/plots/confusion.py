@@ -100,8 +100,10 @@ def class_accuracy(shares: Mapping[str, np.ndarray], class_names: Sequence[str])
             places = np.arange(len(classes))[::-1]
             own = np.array([values[classes] for values in shares.values()])
             axis.hlines(places, own.min(axis=0), own.max(axis=0), color="#cccccc", linewidth=1, zorder=1)
-            for model, values in shares.items():
-                axis.plot(values[classes], places, "o", color=palette[model], markersize=5, label=model, clip_on=False)
+            # Ever smaller: where models are equal, each can still be seen.
+            for (model, values), size in zip(shares.items(), np.linspace(7, 3.5, len(shares)), strict=True):
+                colour = palette[model]
+                axis.plot(values[classes], places, "o", color=colour, markersize=size, label=model, clip_on=False)
             axis.set_yticks(places, [class_names[index].replace("_", " ") for index in classes], fontsize=8)
             axis.set_ylim(-0.8, len(halves[0]) - 0.2)
             axis.set_xlim(0, 1)

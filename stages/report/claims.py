@@ -129,7 +129,8 @@ def _epochs(models: Mapping[str, Candidate], epochs: pd.DataFrame | None) -> str
     gain = last["val_top1"] - first["val_top1"]
     verdict = "**Holds for one that starts from random weights**" if gain > MUCH else "**Does not hold**"
     steps = ", ".join(f"{row['val_top1']:.1%} after {row['value']:g}" for _, row in ordered.iterrows())
-    text = f"{verdict}: the scratch ViT reaches {steps} epochs on validation, each a training of its own."
+    patches = f", with patches of {first['patch_size']:g} px" if "patch_size" in first else ""
+    text = f"{verdict}: the scratch ViT reaches {steps} epochs on validation, each a training of its own{patches}."
     if VIT in models and models[VIT].run["epochs"] == 1 and models[VIT].val_top1 > last["val_top1"]:
         text += f" A pretrained one needs no more than one: {VIT} has {models[VIT].val_top1:.1%} after its first."
     return text + "\n\n![Top-1 against epochs](studies/epochs.png)"

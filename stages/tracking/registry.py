@@ -1,4 +1,4 @@
-"""The registered model: one version per trained model, aliases, champion, and the run that compares them."""
+"""The registered model: one version per trained model, its aliases, and the run that compares them."""
 
 import hashlib
 import tempfile
@@ -7,23 +7,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, Metric
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
-from .gate import Candidate, Decision, choose_champion
+from . import champion
+from .champion import PACKAGE_SHA256, TRAINING_PICTURES, Decision, Newcomer, Validation, model_id, set_tags, versions_of
+from .explorer import FOLDER as EXPLORER
+from .explorer import Explorer
+from .gate import Candidate, Gate, hashes
 from .package import Package
 from .packaged_model import MODEL_ARTIFACT
 from .replay import Training, ensure_run, is_complete
-from .runs import log_metrics, now, to_iso
+from .runs import log_metrics, now
 from .store import Store
 
-CHAMPION = "champion"
 COMPARISON = "comparison"  # name of the run
 COMPARISON_SHA256 = "comparison_sha256"  # tag of it: hash of its files
-PACKAGE_SHA256 = "package_sha256"  # tag of a version: weights, code, data and what is said of them
+PLOTS_SHA256 = "plots_sha256"  # tag of a model's run: hash of its pictures
 LOGGED_AGAIN = "logged_again"  # tag of a version: why the same package is registered a second time
 
 
@@ -32,15 +36,27 @@ class Entry:
     """A trained model on its way into the registry.
 
     metrics: as in reports/metrics/<model>.json, {"val": {"top1": ...}, "test": {...}}.
+    right: (N,) bool, which pictures of the validation split it names right.
+    plots: pictures of this model alone, for its run.
     """
 
     package: Package
     training: Training
     metrics: Mapping[str, Any]
+    right: np.ndarray
+    plots: Sequence[Path] = ()
 
     @property
     def model(self) -> str:
         return self.package.about["model"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the run that compares them holds. files: by their path in it, which ends with their name."""
+
+    files: Mapping[str, Path]
+    explorer: Explorer | None = None
 
 
 @dataclass(frozen=True)
@@ -54,28 +70,40 @@ class Registration:
 
 
 def register(
-    store: Store, experiment: str, name: str, entries: Sequence[Entry], comparison: Mapping[str, Path]
+    store: Store,
+    experiment: str,
+    name: str,
+    entries: Sequence[Entry],
+    comparison: Comparison,
+    *,
+    train_images: np.ndarray,
+    val: Validation,
+    gate: Gate,
 ) -> Registration:
     """Bring the store up to date: runs, metrics, versions of the registered model `name`, aliases, champion.
 
-    comparison: the files of the comparison's run by their path in it.
+    train_images: (N, H, W, 3) uint8, all pictures that the entries may have been trained on; their hashes travel with
+    each version, so that a later newcomer can be compared with it on others.
     Doing it again changes nothing. One process of this machine does it at a time.
     A model's name becomes an alias: letters, digits, - and _. UserError where the store does not answer.
     """
     with store.lock("registration"), store.as_default():
         client = store.client()
         experiment_id = store.experiment(client, experiment)
-        decision = choose_champion([Candidate(entry.model, entry.metrics["val"]["top1"]) for entry in entries])
         _create_registered_model(client, name, experiment)
         comparison_run_id = _ensure_comparison(client, experiment_id, comparison)
-        versions = {}
+        newcomers = []
         for entry in entries:
             run_id = ensure_run(client, store, experiment, entry.training)
-            version = _ensure_version(client, experiment_id, name, entry.package, run_id)
-            _log_final_metrics(client, run_id, _model_id(version), entry.metrics)
-            _set_tags(client, version, {"comparison_run_id": comparison_run_id, "gate": decision.reason})
-            versions[entry.model] = str(version.version)  # a number or a text, depending on the store
-        _set_aliases(client, name, versions, decision)
+            version = _ensure_version(client, experiment_id, name, entry.package, run_id, train_images)
+            _log_final_metrics(client, run_id, model_id(version), entry.metrics)
+            _ensure_plots(client, run_id, entry.plots)
+            set_tags(client, version, {"comparison_run_id": comparison_run_id})
+            newcomers.append(Newcomer(Candidate(entry.model, entry.metrics["val"]["top1"]), version, entry.right))
+        versions = {newcomer.candidate.model: newcomer.number for newcomer in newcomers}
+        # `champion` last: whoever reads it finds everything in place.
+        _set_own_aliases(client, name, versions)
+        decision = champion.decide(client, name, newcomers, val, gate)
     return Registration(name, versions, decision, {entry.model: entry.package.metadata for entry in entries})
 
 
@@ -87,40 +115,32 @@ def _create_registered_model(client: MlflowClient, name: str, source: str) -> No
             raise
 
 
-def _ensure_version(client: MlflowClient, experiment_id: str, name: str, package: Package, run_id: str) -> ModelVersion:
+def _ensure_version(
+    client: MlflowClient, experiment_id: str, name: str, package: Package, run_id: str, train_images: np.ndarray
+) -> ModelVersion:
     """The version that holds the package; registered now if there is none that works."""
     metadata = package.metadata
     tags = {
         key: metadata[key]
         for key in ("model", "source", "weights_sha256", "data_sha256", "code_sha256", PACKAGE_SHA256)
     }
-    for version in _versions_of(client, name, metadata[PACKAGE_SHA256]):
+    for version in versions_of(client, name):
+        if version.tags.get(PACKAGE_SHA256) != metadata[PACKAGE_SHA256]:
+            continue
         problem = _problem(client, experiment_id, version, package)
         if problem is None:
             return version
         tags.setdefault(LOGGED_AGAIN, f"version {version.version}: {problem}")
-    model_id = _log_model(client, experiment_id, run_id, package)
-    return client.create_model_version(name, source=f"models:/{model_id}", run_id=run_id, model_id=model_id, tags=tags)
-
-
-def _versions_of(client: MlflowClient, name: str, package_sha256: str) -> list[ModelVersion]:
-    """The versions that hold a package, newest first."""
-    versions: list[ModelVersion] = []
-    token = None
-    while True:
-        page = client.search_model_versions(f"name = '{name}'", page_token=token)
-        versions += [version for version in page if version.tags.get(PACKAGE_SHA256) == package_sha256]
-        token = page.token
-        if not token:
-            return sorted(versions, key=lambda version: -int(version.version))
+    logged = _log_model(client, experiment_id, run_id, package, train_images)
+    return client.create_model_version(name, source=f"models:/{logged}", run_id=run_id, model_id=logged, tags=tags)
 
 
 def _problem(client: MlflowClient, experiment_id: str, version: ModelVersion, package: Package) -> str | None:
     """Why a version cannot be used any more; None if it can."""
     expected = {file.name: file.stat().st_size for file in package.model_files()}
     try:
-        location = client.get_logged_model(_model_id(version)).artifact_location
-        files = client.list_logged_model_artifacts(_model_id(version), f"artifacts/{MODEL_ARTIFACT}")
+        location = client.get_logged_model(model_id(version)).artifact_location
+        files = client.list_logged_model_artifacts(model_id(version), f"artifacts/{MODEL_ARTIFACT}")
     except (MlflowException, OSError) as error:
         return f"its artifacts are out of reach ({' '.join(str(error).split())[:150]})"
     found = {Path(file.path).name: file.file_size for file in files}
@@ -131,12 +151,9 @@ def _problem(client: MlflowClient, experiment_id: str, version: ModelVersion, pa
     return None
 
 
-def _model_id(version: ModelVersion) -> str:
-    # Not every store fills version.model_id.
-    return (version.source or "").removeprefix("models:/")
-
-
-def _log_model(client: MlflowClient, experiment_id: str, run_id: str, package: Package) -> str:
+def _log_model(
+    client: MlflowClient, experiment_id: str, run_id: str, package: Package, train_images: np.ndarray
+) -> str:
     """Build the package and store it as an MLflow model of the run; returns the model's id.
 
     MLflow's log_model would do the same, and then load the model to try the example: minutes of TensorFlow and torch
@@ -155,6 +172,7 @@ def _log_model(client: MlflowClient, experiment_id: str, run_id: str, package: P
                 model_id=logged.model_id,
             )
             package.save(folder, described)
+            np.save(folder / TRAINING_PICTURES, hashes(train_images), allow_pickle=False)
             client.log_model_artifacts(logged.model_id, str(folder))
     except BaseException:
         client.finalize_logged_model(logged.model_id, "FAILED")
@@ -189,43 +207,47 @@ def _numbers(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield f"{prefix}{key}", float(value)
 
 
-def _ensure_comparison(client: MlflowClient, experiment_id: str, files: Mapping[str, Path]) -> str:
+def _ensure_plots(client: MlflowClient, run_id: str, plots: Sequence[Path]) -> None:
+    """A model's own pictures among the artifacts of its run; logged once for each content."""
+    sha256 = _sha256({plot.name: plot for plot in plots})
+    if plots and client.get_run(run_id).data.tags.get(PLOTS_SHA256) != sha256:
+        for plot in plots:
+            client.log_artifact(run_id, str(plot), "plots")
+        client.set_tag(run_id, PLOTS_SHA256, sha256)
+
+
+def _ensure_comparison(client: MlflowClient, experiment_id: str, comparison: Comparison) -> str:
     """The id of the run that holds these files; created if there is none."""
-    digest = hashlib.sha256()
-    for place, file in sorted(files.items()):
-        content = file.read_bytes()
-        digest.update(f"{place}\0{len(content)}\0".encode() + content)
-    sha256 = digest.hexdigest()
+    files, explorer = comparison.files, comparison.explorer
+    sha256 = _sha256(files, also=explorer.sha256 if explorer else "")
+    expected = {place.split("/")[0] for place in files} | ({EXPLORER} if explorer else set())
     for run in client.search_runs([experiment_id], f"tags.{COMPARISON_SHA256} = '{sha256}'"):
         top_level = {file.path for file in client.list_artifacts(run.info.run_id)}
-        if run.info.status == "FINISHED" and top_level == {place.split("/")[0] for place in files}:
+        if run.info.status == "FINISHED" and top_level == expected:
             return run.info.run_id
         client.delete_run(run.info.run_id)  # interrupted, or its artifacts are gone
     run_id = client.create_run(experiment_id, run_name=COMPARISON, tags={COMPARISON_SHA256: sha256}).info.run_id
     for place, file in files.items():
         client.log_artifact(run_id, str(file), str(Path(place).parent) if "/" in place else None)
+    if explorer:
+        with tempfile.TemporaryDirectory() as temporary:
+            explorer.write(Path(temporary))
+            client.log_artifacts(run_id, temporary, EXPLORER)
     client.set_terminated(run_id)
     return run_id
 
 
-def _set_aliases(client: MlflowClient, name: str, versions: Mapping[str, str], decision: Decision) -> None:
-    """Each model's own name on its version, `champion` last: whoever reads it finds everything in place."""
+def _sha256(files: Mapping[str, Path], also: str = "") -> str:
+    digest = hashlib.sha256(also.encode())
+    for place, file in sorted(files.items()):
+        content = file.read_bytes()
+        digest.update(f"{place}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def _set_own_aliases(client: MlflowClient, name: str, versions: Mapping[str, str]) -> None:
+    """Each model's own name on its version."""
     aliases = {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
     for model, version in versions.items():
         if aliases.get(model) != version:
             client.set_registered_model_alias(name, model, version)
-    before, champion = aliases.get(CHAMPION), versions[decision.champion]
-    if before == champion:
-        return
-    moment = to_iso(now())
-    # Aliases keep no history: tags do.
-    client.set_model_version_tag(name, champion, "promoted_at", moment)
-    client.set_registered_model_alias(name, CHAMPION, champion)
-    if before is not None:
-        client.set_model_version_tag(name, before, "demoted_at", moment)
-
-
-def _set_tags(client: MlflowClient, version: ModelVersion, tags: Mapping[str, str]) -> None:
-    for key, value in tags.items():
-        if version.tags.get(key) != value:
-            client.set_model_version_tag(version.name, version.version, key, value)

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from stages.errors import UserError
 
-from .runs import TRAINING_ID, WEIGHTS_SHA256, DatasetUsed, RunDescription, epoch_metrics, from_iso, log_metrics
+from .runs import PARAMS, TRAINING_ID, WEIGHTS_SHA256, DatasetUsed, RunDescription, epoch_metrics, from_iso, log_metrics
 from .store import Store
 
 RECORD = "run.json"
@@ -36,12 +36,14 @@ class Training:
 
     @classmethod
     def read(cls, folder: str | Path) -> Self:
-        """Read run.json and history.csv; UserError where one is missing or damaged."""
+        """Read run.json, history.csv and params.yaml; UserError where one of the first is missing or damaged."""
         folder = Path(folder)
         try:
             record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
             with (folder / HISTORY).open(encoding="utf-8", newline="") as lines:
                 history = [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(lines)]
+            file = folder / PARAMS  # trainings of former versions have none
+            files = {PARAMS: file.read_text(encoding="utf-8")} if file.is_file() else {}
             weights_sha256 = record[WEIGHTS_SHA256]
             description = RunDescription(
                 name=record["model"],
@@ -50,6 +52,7 @@ class Training:
                 tags={**record["tags"], WEIGHTS_SHA256: weights_sha256},
                 dataset=DatasetUsed(**record["dataset"]) if record.get("dataset") else None,
                 training_id=record[TRAINING_ID],
+                files=files,
             )
             return cls(description, record["run_id"], from_iso(record["ended"]), weights_sha256, history)
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -16,15 +16,18 @@ from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from .store import Store, quick_answers
 
+PARAMS = "params.yaml"  # artifact: the file as the training found it
 TRAINING_ID = "training_id"  # tag: ties a run, live or replayed, to the training it shows
 WEIGHTS_SHA256 = "weights_sha256"  # tag: of the weights the training ended with
 
 PATIENCE_LOCAL = 15.0  # seconds to wait at the end of a training for what has not been written yet
 PATIENCE_REMOTE = 5.0
 WRITE_EVERY = 3.0  # seconds: a transaction for each step would take the training's processor time
+SYSTEM_METRICS = "system/"  # where MLflow's pages look for them
 MAX_METRICS = 1000  # per call, MLflow's limit
 MAX_PARAMS = 100
 
@@ -63,6 +66,7 @@ class RunDescription:
     """What is known of a run when it starts.
 
     started: milliseconds since 1970, UTC.
+    files: artifacts, small text files by name.
     """
 
     name: str
@@ -71,6 +75,7 @@ class RunDescription:
     tags: Mapping[str, str]
     dataset: DatasetUsed | None = None
     training_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def open(self, client: MlflowClient, experiment_id: str) -> str:
         """The run of this very training, where one was begun already, set to running again; else a new one."""
@@ -89,6 +94,8 @@ class RunDescription:
             client.log_batch(run.info.run_id, params=params[start : start + MAX_PARAMS])
         if self.dataset:
             client.log_inputs(run.info.run_id, [self.dataset.as_input()])
+        for name, text in self.files.items():
+            client.log_text(run.info.run_id, text, name)
         return run.info.run_id
 
 
@@ -164,11 +171,12 @@ class TrainingRun:
         params: Mapping[str, Any],
         tags: Mapping[str, str],
         dataset: DatasetUsed | None = None,
+        files: Mapping[str, str] | None = None,
         training_id: str | None = None,
         started: int | None = None,
         history: Sequence[Mapping[str, float]] = (),
     ) -> Self:
-        """Begin a run called `name`; params are flat, with values of any type.
+        """Begin a run called `name`; params are flat, with values of any type; files: see RunDescription.
 
         training_id, started, history: of a training that was broken off and goes on: its run goes on too. The rows of
         history (see epoch_metrics) that the run lacks are logged again.
@@ -180,6 +188,7 @@ class TrainingRun:
             dict(tags),
             dataset,
             training_id or uuid.uuid4().hex,
+            dict(files or {}),
         )
         run = cls(store, experiment, description, history)
         run._thread.start()
@@ -253,7 +262,8 @@ class TrainingRun:
                     known = {metric.step for metric in client.get_metric_history(self._run_id, "val_top1")}
                     missing = [row for row in self.history if row["epoch"] not in known]
                     log_metrics(client, self._run_id, epoch_metrics(missing, self.description.started))
-                while metrics := self._next_metrics():
+                system = _System(self.store, self._run_id, self.description.started)
+                while metrics := self._next_metrics(system):
                     log_metrics(client, self._run_id, metrics)
                 if self._final_tags:
                     tags = [RunTag(key, str(value)) for key, value in self._final_tags.items()]
@@ -263,17 +273,24 @@ class TrainingRun:
             # Whatever MLflow, its HTTP library or the database raise: none of it is worth a training.
             self._fail(" ".join(str(error).split())[:200] or type(error).__name__)
 
-    def _next_metrics(self) -> list[Metric]:
-        """All that came within WRITE_EVERY seconds of the first, or until the training's end; empty after that."""
+    def _next_metrics(self, system: "_System") -> list[Metric]:
+        """All that came within WRITE_EVERY seconds of the first, or until the training's end; empty after that.
+
+        The machine's are among them, each time it is their turn and at the end.
+        """
         metrics: list[Metric] = []
         deadline = math.inf
         while not self._has_ended:
             try:
-                more = self._waiting.get(timeout=max(0.0, deadline - time.monotonic()) if metrics else None)
+                until = min(deadline, system.due)
+                more = self._waiting.get(timeout=max(0.0, until - time.monotonic()))
             except Empty:
-                break
+                if time.monotonic() >= deadline:
+                    break
+                more = system.measure()
             if more is None:
                 self._has_ended = True
+                metrics += system.measure()
                 break
             if not metrics:
                 deadline = time.monotonic() + WRITE_EVERY
@@ -284,6 +301,35 @@ class TrainingRun:
         if not self._failed:
             self._failed = True
             print(f"tracking failed, training goes on without it ({reason})", file=sys.stderr, flush=True)
+
+
+class _System:
+    """Load of processor, memory, disk, network and GPU, by MLflow's own monitor, every ten seconds.
+
+    MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL changes that. MLflow's thread for it is not started: where tracking fails,
+    it would tell so a second time.
+    """
+
+    def __init__(self, store: Store, run_id: str, started: int) -> None:
+        self._monitor = SystemMetricsMonitor(run_id, tracking_uri=store.uri)
+        self._started = started
+        self._monitor.collect_metrics()  # the first load is that since the computer was started
+        self._clear()
+        self.due = time.monotonic() + self._monitor.sampling_interval
+
+    def measure(self) -> list[Metric]:
+        """What is measured now; their step is the second of the training."""
+        self.due = time.monotonic() + self._monitor.sampling_interval
+        self._monitor.collect_metrics()
+        measured = self._monitor.aggregate_metrics()
+        self._clear()
+        moment = now()
+        step = max(0, moment - self._started) // 1000
+        return [Metric(SYSTEM_METRICS + name, float(value), moment, step) for name, value in measured.items()]
+
+    def _clear(self) -> None:
+        for monitor in self._monitor.monitors:
+            monitor.clear_metrics()
 
 
 def now() -> int:

@@ -47,7 +47,8 @@ class Store:
 
     uri: as MLflow takes it.
     folder: of the SQLite database, absolute; None for anything else, whose server looks after itself.
-    locks: an absolute folder for lock files, the same for all processes of this repository.
+    locks: an absolute folder, the same for all processes of this repository; where there is no database of that kind,
+    lock files stand in it.
     """
 
     uri: str
@@ -142,8 +143,11 @@ class Store:
             return experiment.experiment_id
 
     def lock(self, purpose: str) -> FileLock:
-        """A lock between the processes of this machine; released when the holder ends, however it ends."""
-        return FileLock(self.locks / f"{DATABASE}.{purpose}.lock")  # git ignores mlflow.db*
+        """A lock between the processes of this machine that use this database, or this repository's server.
+
+        Released when the holder ends, however it ends.
+        """
+        return FileLock((self.folder or self.locks) / f"{DATABASE}.{purpose}.lock")  # git ignores mlflow.db*
 
     def _create_experiment(self, client: MlflowClient, name: str) -> str:
         if self.folder is None:

@@ -30,6 +30,13 @@ def chromium_executable() -> str | None:
 @contextmanager
 def running_app(**environment: str) -> Iterator[str]:
     """Start the app from the repository root, as `streamlit run gui/app.py` does; yields its address."""
+    with started_app(**environment) as (address, _):
+        yield address
+
+
+@contextmanager
+def started_app(**environment: str) -> "Iterator[tuple[str, subprocess.Popen[bytes]]]":
+    """The same; yields its address and its process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -50,7 +57,7 @@ def running_app(**environment: str) -> Iterator[str]:
                 log.seek(0)
                 said = log.read().decode(errors="replace")[-2000:]
                 raise RuntimeError(f"the app did not start (exit status {server.poll()}):\n{said}")
-            yield address
+            yield address, server
         finally:
             server.terminate()
             server.wait(timeout=20)
@@ -69,12 +76,16 @@ def _becomes_healthy(address: str, server: subprocess.Popen[bytes]) -> bool:
 
 @contextmanager
 def headless_browser() -> Iterator[Browser]:
-    """Debian's Chromium without a window, a GPU or a call home; RuntimeError if none is installed."""
+    """Debian's Chromium without a window, a GPU or a call home, before a camera that shows a test card.
+
+    RuntimeError if none is installed.
+    """
     executable = chromium_executable()
     if executable is None:
         raise RuntimeError("no Chromium on the PATH: install it (Debian: apt-get install chromium)")
     quiet = ("background-networking", "component-update", "sync")
     switches = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", *(f"--disable-{q}" for q in quiet)]
+    switches += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=switches)
         try:
@@ -108,9 +119,11 @@ def open_app(context: BrowserContext, address: str) -> Page:
 
 
 def upload(page: Page, picture: Path) -> None:
-    """Choose a file; one that was chosen before is removed first, so that what is drawn from now on is about this."""
-    for remove in page.get_by_role("button", name="Remove ").all():
-        remove.click()
+    """Choose a file; those chosen before are removed first, so that what is drawn from now on is about this."""
+    remove = page.get_by_role("button", name="Remove ")
+    for left in range(remove.count(), 0, -1):
+        remove.first.click()
+        expect(remove).to_have_count(left - 1, timeout=PATIENCE)
     expect(page.locator(ANSWER)).to_have_count(0, timeout=PATIENCE)
     page.locator("input[type=file]").set_input_files(picture)
 
@@ -120,9 +133,14 @@ def classify(page: Page, picture: Path) -> Locator:
     upload(page, picture)
     rows = page.locator(ANSWER)
     rows.first.wait_for()
+    settle(page)
+    return rows
+
+
+def settle(page: Page) -> None:
+    """Wait until the page is drawn, pictures too."""
     page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
     page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
-    return rows
 
 
 def screenshot(page: Page, file: Path) -> None:

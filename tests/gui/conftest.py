@@ -15,6 +15,8 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 from PIL import Image
 
+from tests.gui import small_comparison
+
 RED = (225, 25, 35)
 BLUE = (30, 60, 220)
 COLOUR_MODEL = Path(__file__).with_name("colour_model.py")
@@ -28,6 +30,7 @@ METADATA = {
     "metrics": {"val": {"top1": 0.7}, "test": {"top1": 0.640, "top5": 0.9}},
 }
 Register = Callable[..., int]
+LogComparison = Callable[..., str]
 
 
 def picture_file(colour: tuple[int, int, int] = RED, size: tuple[int, int] = (60, 40), kind: str = "PNG") -> bytes:
@@ -94,3 +97,30 @@ def register(tracking_uri: str, tmp_path: Path) -> Register:
         return int(version.version)
 
     return register_version
+
+
+@pytest.fixture(scope="session")
+def comparison_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of a comparison's run, as the pipeline writes them, of three models on 120 pictures of 8 by 8."""
+    folder = tmp_path_factory.mktemp("comparison")
+    about = ("class_names", "superclass_names", "superclass_of_class")
+    small_comparison.write(folder, *(METADATA[key] for key in about))
+    return folder / "files"
+
+
+@pytest.fixture
+def log_comparison(comparison_files: Path, tracking_uri: str, tmp_path: Path) -> LogComparison:
+    """Log that comparison and make it the one of a registered version; returns the run's id."""
+    client = MlflowClient(tracking_uri=tracking_uri)
+
+    def log(number: int, name: str = "cifar100-classifier", files: Path = comparison_files) -> str:
+        found = client.get_experiment_by_name("cifar100")
+        location = (tmp_path / "mlartifacts").as_uri()
+        experiment = found.experiment_id if found else client.create_experiment("cifar100", location)
+        run_id = client.create_run(experiment, run_name="comparison").info.run_id
+        client.log_artifacts(run_id, str(files))
+        client.set_terminated(run_id)
+        client.set_model_version_tag(name, str(number), "comparison_run_id", run_id)
+        return run_id
+
+    return log

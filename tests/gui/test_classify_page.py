@@ -5,6 +5,7 @@ import re
 import shutil
 import socket
 import time
+import tomllib
 from html import unescape
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from PIL import Image
 from starlette.formparsers import MultiPartParser
 from streamlit.testing.v1 import AppTest
 
-from gui import bars, pictures, registry
+from gui import archives, bars, comparison, pictures, registry, saliency, samples
 from gui.registry import Answer
-from tests.gui.conftest import BLUE, RED, Register, as_file, picture_file
+from gui.views import classify
+from tests.gui.conftest import BLUE, RED, LogComparison, Register, as_file, picture_file
 
 APP = Path(__file__).resolve().parents[2] / "gui" / "app.py"
 
@@ -40,6 +42,18 @@ def answers(page: AppTest) -> list[tuple[str, str, str]]:
     assert len(charts) <= 1
     row = '<li><span>(.*?) <span class="superclass">(.*?)</span></span><span class="confidence">(.*?)</span>'
     return [tuple(map(unescape, found)) for chart in charts for found in re.findall(row, chart)]
+
+
+def charts(page: AppTest) -> list[str]:
+    """The HTML of every answer on the page."""
+    return [element.proto.body for element in page.get("html") if '<ol class="answers">' in element.proto.body]
+
+
+def pick_source(page: AppTest, source: str) -> AppTest:
+    """Upload, camera or test pictures."""
+    page.segmented_control[0].set_value(source).run()
+    assert not page.exception
+    return page
 
 
 def only_error(page: AppTest) -> str:
@@ -275,6 +289,161 @@ def test_a_registry_made_anew_is_not_answered_from_memory(register: Register, tr
     assert answers(page.run())[0][0] == "tomato"
 
 
+def test_of_several_files_the_last_is_shown_and_the_others_can_be_chosen(register: Register) -> None:
+    register()
+    page = open_page()
+    files = [("red.png", picture_file(RED), "image/png"), ("blue.png", picture_file(BLUE), "image/png")]
+    page.file_uploader[0].set_value(files).run()
+    assert answers(page)[0][0] == "blue sea"
+    page.pills[0].set_value(0).run()
+    assert answers(page)[0][0] == "red apple"
+    page.file_uploader[0].set_value([*files, ("broken.png", b"x", "image/png")]).run()
+    assert "no picture" in page.warning[0].value
+    page.pills[0].set_value(1).run()
+    assert answers(page)[0][0] == "blue sea"
+
+
+def test_of_very_many_files_the_last_ones_can_be_chosen(register: Register) -> None:
+    register()
+    page = open_page()
+    page.file_uploader[0].set_value([(f"{i}.png", picture_file(RED), "image/png") for i in range(25)]).run()
+    assert len(page.pills[0].options) == classify.MAX_FILES
+    assert any("The last 20 of 25 pictures" in caption.value for caption in page.caption)
+
+
+def test_the_camera_is_asked_for_only_when_it_is_chosen(register: Register) -> None:
+    register()
+    page = open_page()
+    assert not page.camera_input
+    page = pick_source(page, "camera")
+    assert not page.file_uploader
+    page.camera_input[0].set_value(("photograph.jpg", picture_file(BLUE, kind="JPEG"), "image/jpeg")).run()
+    assert answers(page)[0][0] == "blue sea"
+
+
+def test_a_click_on_a_test_picture_classifies_it_and_says_what_it_is(
+    register: Register, log_comparison: LogComparison
+) -> None:
+    run_id = log_comparison(register())
+    page = pick_source(open_page(), "sample")
+    pictures_there = [button for button in page.button if button.label.startswith("![")]
+    assert len(pictures_there) == samples.SHOWN
+    assert not answers(page)
+    pictures_there[3].click().run()
+    assert not page.exception
+    explorer = comparison.of(registry.connect().champions()[0]).explorer()
+    index = samples.drawn(len(explorer.images), 0)[3]
+    told = charts(page)[0]
+    truth = explorer.class_names[explorer.labels[index]]
+    assert f"the picture is filed as <b>{truth}</b>" in told
+    assert told.count("Right" if answers(page)[0][0] == truth else "Wrong") == 1
+    assert run_id in str(registry.connect().champions()[0].tags)
+    next(button for button in page.button if button.label == "Other pictures").click().run()
+    others = [button.label for button in page.button if button.label.startswith("![")]
+    assert others != [button.label for button in pictures_there]
+    assert answers(page)
+
+
+def test_without_test_pictures_it_says_so_and_uploads_still_work(register: Register) -> None:
+    register()
+    page = pick_source(open_page(), "sample")
+    assert not page.error
+    assert "No comparison was logged" in page.warning[0].value
+    assert "make register" in page.warning[0].value
+    assert answers(upload(pick_source(page, "upload"), picture_file(RED)))[0][0] == "red apple"
+
+
+def test_it_says_in_words_which_classes_are_likely(register: Register) -> None:
+    register(conformal={"90": 0.0})
+    page = upload(open_page(), picture_file(RED))
+    assert "% certainty: <b>red apple</b>." in charts(page)[0]
+    register(conformal={"90": 0.99})
+    upload(page, picture_file((130, 115, 30)))
+    assert re.search("% certainty one of: <b>.*green leaf.*</b>|% certainty nothing can be said", charts(page)[0])
+    register(conformal=None)
+    assert "certainty" not in charts(page.run())[0]
+
+
+def test_a_picture_unlike_the_training_pictures_gets_a_warning_with_its_numbers(register: Register) -> None:
+    register(metrics={"unfamiliar": {"flagged_test": 0.0471}})
+    grey = picture_file((128, 128, 128))
+    page = upload(open_page(), grey)
+    warning = page.warning[0].value
+    assert "unlike those the model learned from" in warning
+    assert "less than the 40.0" in warning  # the threshold
+    assert "4.7" in warning  # how often it errs
+    assert answers(page)[0][2].split("\N{NARROW NO-BREAK SPACE}")[0] in warning
+    assert not upload(page, picture_file(RED)).warning
+    register(unfamiliar_threshold=None)
+    assert not upload(page, grey).warning
+
+
+def test_other_versions_than_the_champion_can_be_chosen(register: Register) -> None:
+    register(model="vit_scratch", alias="vit_scratch")
+    others = ["tomato", "pea", "sky", "snow", "coal", "sun"]
+    register(model="mobilenet_transfer", alias="mobilenet_transfer", champion=False, class_names=others)
+    register(champion=False)  # without an alias: not offered
+    page = upload(open_page(), picture_file(RED))
+    assert page.selectbox[0].options == ["vit_scratch (champion, version 1)", "mobilenet_transfer (version 2)"]
+    assert answers(page)[0][0] == "red apple"
+    page.selectbox[0].set_value("mobilenet_transfer").run()
+    assert answers(page)[0][0] == "tomato"
+    assert "version 2 (mobilenet_transfer)" in page.caption[0].value
+    assert not page.toast
+    register(model="vit_scratch", alias="vit_scratch")
+    page.run()
+    assert answers(page)[0][0] == "tomato"  # what was chosen stays
+    assert "version 4" in page.toast[0].value
+
+
+def test_one_click_asks_all_models_and_a_broken_one_leaves_the_others_alone(register: Register, tmp_path: Path) -> None:
+    register(model="vit_scratch", alias="vit_scratch")
+    register(model="vit_transfer", alias="vit_transfer", champion=False)
+    register(model="mobilenet_transfer", alias="mobilenet_transfer", champion=False)
+    shutil.rmtree(tmp_path / "models" / "1")
+    page = upload(open_page(), picture_file(RED))
+    assert len(charts(page)) == 1
+    next(toggle for toggle in page.toggle if "All 3 models" in toggle.label).set_value(True).run()
+    assert not page.exception
+    assert len(charts(page)) == 3  # the answer, and two of three beside one another
+    assert all("red apple" in chart for chart in charts(page))
+    assert "Version 2 of cifar100-classifier does not load" in page.error[0].value
+    assert len(page.error) == 1
+
+
+def test_why_shows_an_overlay_and_is_worked_out_once_for_a_picture(
+    register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register()
+    asked = []
+    occlusion = saliency.occlusion
+    monkeypatch.setattr(saliency, "occlusion", lambda *given: asked.append(given) or occlusion(*given))
+    page = upload(open_page(), picture_file(RED))
+    assert len(page.image) == 2
+    assert not asked
+    page.toggle[0].set_value(True).run()
+    assert not page.exception
+    assert page.image[2].proto.imgs[0].alt.startswith("What the answer red apple rests on")
+    assert len(asked) == 1
+    page.run()
+    assert len(asked) == 1
+    upload(page, picture_file(BLUE))
+    assert len(asked) == 2
+    register()
+    page.run()
+    assert len(asked) == 3  # another version has other reasons
+
+
+def test_a_bug_in_a_page_is_one_sentence_and_goes_to_the_log(
+    register: Register, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    register()
+    monkeypatch.setattr(bars, "chart", lambda answers: 1 / 0)
+    message = only_error(upload(open_page(), picture_file(RED)))
+    assert "reload the page" in message
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_a_demo_model_says_that_it_knows_generated_pictures_only(register: Register) -> None:
     register()
     assert not open_page().info
@@ -285,8 +454,11 @@ def test_a_demo_model_says_that_it_knows_generated_pictures_only(register: Regis
 def test_uploads_within_the_limit_never_go_through_a_file(register: Register) -> None:
     register()
     page = open_page()
-    assert MultiPartParser.spool_max_size >= page.file_uploader[0].proto.max_upload_size_mb * 2**20
     assert page.file_uploader[0].proto.max_upload_size_mb == pictures.MAX_MEGABYTES
+    assert archives.MAX_ARCHIVE_MEGABYTES >= pictures.MAX_MEGABYTES
+    assert MultiPartParser.spool_max_size == archives.MAX_ARCHIVE_MEGABYTES * 2**20
+    configuration = tomllib.loads((APP.parent / ".streamlit" / "config.toml").read_text())
+    assert configuration["server"]["maxUploadSize"] == archives.MAX_ARCHIVE_MEGABYTES
 
 
 def test_names_of_classes_are_text_not_markup() -> None:

@@ -74,7 +74,8 @@ def test_smaller_patches_must_give_more_and_cost_more(claims, models):
 
 
 def test_many_epochs_are_needed_where_they_gain_much(claims, models):
-    text = claims(models(), epochs=study([10, 1, 3], [0.6, 0.3, 0.5], [30, 3, 9]))[3]
+    text = claims(models(), epochs=study([10, 1, 3], [0.6, 0.3, 0.5], [30, 3, 9]).assign(patch_size=8))[3]
+    assert "each a training of its own, with patches of 8 px." in text
     assert text.startswith("**Holds for one that starts from random weights**: the scratch ViT reaches 30.0% after 1,")
     assert "vit_transfer has 80.0% after its first" in text
     assert claims(models(), epochs=study([1, 10], [0.3, 0.32], [3, 30]))[3].startswith("**Does not hold**")

@@ -81,12 +81,12 @@ def test_every_model_is_trained_on_every_share(dvc_of, monkeypatch):
     run(monkeypatch, "data_efficiency", "--copy", "data/external")
     assert len(dvc_of.queued) == 3 * 4
     smallest = dvc_of.queued["study-data-efficiency-vit-scratch-0_01"]
-    assert smallest == {"budget.train_fraction": "0.01", "budget.epochs": "20", "target": "evaluate@vit_scratch"}
+    assert smallest == {"budget.train_fraction": "0.01", "budget.epochs": "10", "target": "evaluate@vit_scratch"}
     assert all(command[5:7] == ["-C", "data/external"] for command in dvc_of.commands if command[:2] == ["exp", "run"])
     table = pd.read_csv("reports/studies/data_efficiency.csv")
     assert list(table["model"]) == [model for model in MODELS for _ in range(4)]
     assert list(table["value"][:4]) == [0.01, 0.05, 0.2, 1.0]
-    assert list(table["val_top1"][:4]) == [0.2, 0.1, 0.03, 0.01]
+    assert list(table["val_top1"][:4]) == [0.1, 0.05, 0.02, 0.01]
     assert set(table["data"]) == {"d" * 16}
     assert set(table["weights"]) == {"random"}
 
@@ -98,6 +98,9 @@ def test_all_studies_leave_a_table_and_a_picture(dvc_of, monkeypatch, tmp_path):
     epochs = pd.read_csv("reports/studies/epochs.csv")
     assert list(epochs["value"]) == list(epochs["epochs"]) == [1, 3, 10]
     assert list(epochs["minutes"]) == [1, 3, 10]
+    assert {dvc_of.queued[name]["models.vit_scratch.patch_size"] for name in dvc_of.queued if "epochs" in name} == {"8"}
+    assert set(epochs["patch_size"]) == {8}
+    assert "patch_size" not in pd.read_csv("reports/studies/patch_size.csv")
 
 
 def test_what_was_trained_already_is_not_queued_again(dvc_of, monkeypatch):

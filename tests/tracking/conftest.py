@@ -14,6 +14,8 @@ from mlflow import MlflowClient
 from safetensors.numpy import save_file
 
 from stages import classifiers
+from stages.tracking.champion import Validation
+from stages.tracking.explorer import Explorer
 from stages.tracking.package import Package
 from stages.tracking.registry import Entry
 from stages.tracking.replay import Training
@@ -64,6 +66,8 @@ CLASSIFIER = """
 """
 SIDE = 4
 CLASSES = ["apple", "bear", "clock"]
+VAL_PICTURES = 1000
+REFERENCE_SEED = 1  # the model with these weights names four of five validation pictures right; others one of three
 
 
 @pytest.fixture(autouse=True)
@@ -123,13 +127,12 @@ def code(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make_entry(tmp_path: Path, code: Path) -> Callable[..., Entry]:
-    """Makes a trained model: make_entry("a", val=0.5, test=0.4, seed=0)."""
+    """Makes a trained model: make_entry("a", val=0.5, test=0.4, seed=0); right on the first `val` of the pictures."""
 
     def make(model: str = "a", val: float = 0.5, test: float = 0.5, seed: int = 0, run_id: str | None = None) -> Entry:
         folder = tmp_path / f"{model}-{seed}"
         folder.mkdir(exist_ok=True)
-        weights = np.random.default_rng(seed).normal(size=(SIDE * SIDE * 3, len(CLASSES))).astype(np.float32) / 1000
-        save_file({"weights": weights}, folder / "weights.safetensors")
+        save_file({"weights": weights(seed)}, folder / "weights.safetensors")
         weights_sha256 = sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
         settings = {"classifier": "tiny", "epochs": None, "batch_size": 1, "crop_padding": 0, "flip": False}
         description = {
@@ -153,6 +156,7 @@ def make_entry(tmp_path: Path, code: Path) -> Callable[..., Entry]:
             "weights_sha256": weights_sha256,
         }
         (folder / "run.json").write_text(json.dumps(record))
+        (folder / "params.yaml").write_text("lr: 0.1  # as it was")
         (folder / "history.csv").write_text(f"epoch,seconds,val_top1,learning_rate\n1,50.5,0.1,0.01\n2,100,{val},0\n")
         about = {
             "model": model,
@@ -165,7 +169,8 @@ def make_entry(tmp_path: Path, code: Path) -> Callable[..., Entry]:
             "data_sha256": "d" * 64,
         }
         metrics = {"val": {"top1": val}, "test": {"top1": test}}
-        return Entry(Package(folder, code, pictures(2), about, metrics), Training.read(folder), metrics)
+        right = np.arange(VAL_PICTURES) < round(val * VAL_PICTURES)
+        return Entry(Package(folder, code, pictures(2), about, metrics), Training.read(folder), metrics, right)
 
     return make
 
@@ -178,8 +183,43 @@ def bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def explorer(tmp_path: Path) -> Explorer:
+    np.save(tmp_path / "test_images.npy", pictures(5))
+    np.save(tmp_path / "test_labels.npy", np.arange(5))
+    dataset = {
+        "source": "demo",
+        "class_names": CLASSES,
+        "superclass_names": ["thing"],
+        "superclass_of_class": [0, 0, 0],
+    }
+    answers = {model: np.full((5, 3), share, np.float32) for model, share in (("a", 1 / 3), ("b", 0.25))}
+    return Explorer(dataset, "d" * 64, tmp_path / "test_images.npy", tmp_path / "test_labels.npy", answers)
+
+
+@pytest.fixture
 def dataset() -> DatasetUsed:
     return DatasetUsed("demo", "d" * 64, {"train": 9, "val": 3}, "data/prepared")
+
+
+def weights(seed: int) -> np.ndarray:
+    """Of the tiny classifier."""
+    return np.random.default_rng(seed).normal(size=(SIDE * SIDE * 3, len(CLASSES))).astype(np.float32) / 1000
+
+
+def validation() -> Validation:
+    """Pictures and labels that only the model of REFERENCE_SEED has learnt, all but every fifth."""
+    classes = _classes(REFERENCE_SEED)
+    labels = np.where(np.arange(VAL_PICTURES) % 5 == 0, (classes + 1) % len(CLASSES), classes)
+    return Validation(pictures(VAL_PICTURES), labels, CLASSES, "d" * 64)
+
+
+def answers(seed: int) -> np.ndarray:
+    """Which of them the model with these weights really names right, (N,) bool."""
+    return _classes(seed) == validation().labels
+
+
+def _classes(seed: int) -> np.ndarray:
+    return (pictures(VAL_PICTURES).reshape(VAL_PICTURES, -1).astype(np.float32) @ weights(seed)).argmax(axis=1)
 
 
 def pictures(count: int, side: int = SIDE) -> np.ndarray:

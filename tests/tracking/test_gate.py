@@ -1,15 +1,56 @@
-from stages.tracking.gate import Candidate, choose_champion
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from stages.tracking.gate import Candidate, Gate, Match, hashes, ranking
+
+# Of 1,000 pictures the newcomer alone names 30 right, the champion alone 20, both 600.
+NEWCOMER = np.repeat([True, False, True, False], [30, 20, 600, 350])
+CHAMPION = np.repeat([False, True, True, False], [30, 20, 600, 350])
 
 
-def test_the_best_on_val_is_champion_and_the_numbers_are_told() -> None:
-    decision = choose_champion([Candidate("a", 0.16), Candidate("b", 0.64), Candidate("c", 0.43)])
-    assert decision.champion == "b"
-    assert decision.reason == "b is champion with 64.00% top-1 on val, before c (43.00%), a (16.00%)"
+def test_the_best_on_val_comes_first_and_of_equals_the_first_named() -> None:
+    order = ranking([Candidate("a", 0.5), Candidate("b", 0.64), Candidate("c", 0.5)])
+    assert [candidate.model for candidate in order] == ["b", "a", "c"]
 
 
-def test_of_equals_the_first_named_is_champion() -> None:
-    assert choose_champion([Candidate("b", 0.5), Candidate("a", 0.5)]).champion == "b"
+def test_a_match_counts_where_the_two_differ() -> None:
+    match = Match.of(NEWCOMER, CHAMPION)
+    assert (match.pictures, match.newcomer_right, match.champion_right) == (1000, 630, 620)
+    assert (match.newcomer_only, match.champion_only) == (30, 20)
+    assert match.difference == pytest.approx(0.01)
+    assert match.low < 0.01 < match.high
+    assert match.p_value == pytest.approx(binomtest(30, 50).pvalue)
+    back = Match.of(CHAMPION, NEWCOMER)
+    assert (back.newcomer_only, back.champion_only, back.difference) == (20, 30, -match.difference)
+    assert (back.low, back.high) == (-match.high, -match.low)
 
 
-def test_a_single_model_is_champion() -> None:
-    assert choose_champion([Candidate("a", 0.0)]).reason == "a is champion with 0.00% top-1 on val"
+def test_a_match_tells_its_numbers() -> None:
+    text = str(Match.of(NEWCOMER, CHAMPION))
+    assert text.startswith("63.00% against 62.00% on the same 1,000 val pictures, a difference of +1.00 points (")
+    assert text.endswith("McNemar's exact p = 0.2")
+
+
+@pytest.mark.parametrize(
+    ("rule", "alpha", "better_passes", "equal_passes", "worse_passes"),
+    [
+        ("always", 0.05, True, True, True),
+        ("better", 0.05, True, False, False),
+        ("significant", 0.05, False, False, False),
+        ("significant", 0.5, True, False, False),
+    ],
+)
+def test_each_rule_asks_for_what_it_says(rule, alpha, better_passes, equal_passes, worse_passes) -> None:
+    gate = Gate(rule, alpha)
+    assert gate.lets_through(Match.of(NEWCOMER, CHAMPION)) is better_passes
+    assert gate.lets_through(Match.of(CHAMPION, CHAMPION)) is equal_passes
+    assert gate.lets_through(Match.of(CHAMPION, NEWCOMER)) is worse_passes
+
+
+def test_pictures_are_known_again_by_their_hashes() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 2, 2, 3), dtype=np.uint8)
+    changed = images.copy()
+    changed[2, 0, 0, 0] ^= 1
+    assert hashes(images).dtype == np.uint64
+    assert (hashes(images) == hashes(changed)).tolist() == [True, True, False, True]

@@ -1,19 +1,23 @@
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.pyfunc import PyFuncModel, load_model
 
 from stages.errors import UserError
 from stages.tracking import registry
-from stages.tracking.registry import Entry, Registration
+from stages.tracking.explorer import Explorer
+from stages.tracking.gate import Gate
+from stages.tracking.registry import Comparison, Entry, Registration
 from stages.tracking.store import Store
 
-from .conftest import pictures
+from .conftest import pictures, validation
 
 NAME = "demo-classifier"
 
@@ -29,7 +33,16 @@ def comparison(tmp_path: Path) -> dict[str, Path]:
 @pytest.fixture
 def register(comparison: Mapping[str, Path]) -> Callable[..., Registration]:
     def register(store: Store, *entries: Entry) -> Registration:
-        return registry.register(store, "demo", NAME, entries, comparison)
+        return registry.register(
+            store,
+            "demo",
+            NAME,
+            entries,
+            Comparison(comparison),
+            train_images=pictures(3),
+            val=validation(),
+            gate=Gate(),
+        )
 
     return register
 
@@ -86,16 +99,6 @@ def test_two_registrations_at_once_make_one_version(
         first, second = pool.map(lambda _: register(store, entry), range(2))
     assert first == second
     assert len(client.search_model_versions(f"name = '{NAME}'")) == 1
-
-
-def test_a_better_model_takes_over_and_the_change_is_dated(
-    store: Store, client: MlflowClient, make_entry: Callable[..., Entry], register: Callable[..., Registration]
-) -> None:
-    first = register(store, make_entry("a", val=0.5, seed=1))
-    second = register(store, make_entry("a", val=0.7, seed=2))
-    assert first.versions != second.versions
-    assert _aliases(client)["champion"] == second.versions["a"]
-    assert "demoted_at" in client.get_model_version(NAME, first.versions["a"]).tags
 
 
 def test_other_code_or_data_makes_another_version(
@@ -168,6 +171,58 @@ def test_the_comparison_has_a_run_that_the_version_names(
     assert client.get_model_version(NAME, registration.versions["a"]).tags["comparison_run_id"] != run_id
 
 
+def test_the_comparison_holds_the_test_pictures_and_every_answer_once(
+    store: Store, client: MlflowClient, make_entry: Callable[..., Entry], explorer: Explorer, tmp_path: Path
+) -> None:
+    def register(explorer: Explorer) -> str:
+        registration = registry.register(
+            store,
+            "demo",
+            NAME,
+            [make_entry("a")],
+            Comparison({Path(__file__).name: Path(__file__)}, explorer),
+            train_images=pictures(3),
+            val=validation(),
+            gate=Gate(),
+        )
+        return client.get_model_version(NAME, registration.versions["a"]).tags["comparison_run_id"]
+
+    run_id = register(explorer)
+    folder = Path(client.download_artifacts(run_id, "explorer", str(tmp_path)))
+    assert {file.name for file in folder.iterdir()} == {
+        "dataset.json",
+        "images.npy",
+        "labels.npy",
+        "probabilities-a.npy",
+        "probabilities-b.npy",
+    }
+    assert (np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False) == pictures(5)).all()
+    assert np.load(folder / "labels.npy", allow_pickle=False).tolist() == [0, 1, 2, 3, 4]
+    probabilities = np.load(folder / "probabilities-b.npy", allow_pickle=False)
+    assert (probabilities.dtype, probabilities.shape, probabilities.min()) == (np.float16, (5, 3), 0.25)
+    described = json.loads((folder / "dataset.json").read_text())
+    assert described == {**explorer.dataset, "models": ["a", "b"]}
+    assert register(explorer) == run_id
+    assert not any(file.is_symlink() for file in folder.iterdir())
+    assert register(replace(explorer, probabilities={"a": explorer.probabilities["a"]})) != run_id
+
+
+def test_a_models_own_plots_stand_in_its_run_and_are_replaced_by_newer_ones(
+    store: Store,
+    client: MlflowClient,
+    make_entry: Callable[..., Entry],
+    register: Callable[..., Registration],
+    tmp_path: Path,
+) -> None:
+    plot = tmp_path / "superclass_confusion_a.png"
+    for content in ("first", "second"):
+        plot.write_text(content)
+        registration = register(store, replace(make_entry("a"), plots=[plot]))
+        run_id = client.get_model_version(NAME, registration.versions["a"]).run_id
+        assert [file.path for file in client.list_artifacts(run_id, "plots")] == [f"plots/{plot.name}"]
+        assert Path(client.download_artifacts(run_id, f"plots/{plot.name}")).read_text() == content
+
+
 def test_a_moved_repository_gets_working_versions_and_says_why(
     store: Store,
     root: Path,
@@ -205,7 +260,7 @@ def test_what_is_registered_does_not_depend_on_the_store(
     register(store, make_entry("a", seed=5))
     first, second = register(store, make_entry("a")), register(Store.of_repository(other), make_entry("a"))
     assert first.versions != second.versions
-    assert (first.decision, first.metadata) == (second.decision, second.metadata)
+    assert first.metadata == second.metadata
 
 
 def test_a_server_that_is_down_is_one_clear_error(

@@ -35,6 +35,16 @@ def test_a_missing_run_is_rebuilt_with_its_original_times(
         (2, STARTED + 100_000, 0.5),
     ]
     assert run.inputs.dataset_inputs[0].dataset.name == "demo"
+    assert Path(client.download_artifacts(run.info.run_id, "params.yaml")).read_text() == "lr: 0.1  # as it was"
+
+
+def test_a_training_of_before_params_yaml_was_kept_is_rebuilt_without(
+    store: Store, client: MlflowClient, make_entry: Callable[..., Entry], tmp_path: Path
+) -> None:
+    make_entry()
+    (tmp_path / "a-0" / "params.yaml").unlink()
+    run_id = ensure_run(client, store, "demo", Training.read(tmp_path / "a-0"))
+    assert client.list_artifacts(run_id) == []
 
 
 def test_a_run_is_rebuilt_once_only(store: Store, client: MlflowClient, training: Training) -> None:

@@ -15,7 +15,14 @@ from stages.tracking.store import Store
 
 def _train(store: Store, **arguments: object) -> TrainingRun:
     """What the stage does around a training of two epochs."""
-    run = TrainingRun.start(store, "demo", "vit", params={"lr": 0.1, "flip": True}, tags={"git_commit": "abc"})
+    run = TrainingRun.start(
+        store,
+        "demo",
+        "vit",
+        params={"lr": 0.1, "flip": True},
+        tags={"git_commit": "abc"},
+        files={"params.yaml": "lr: 0.1  # as it was"},
+    )
     with run:
         run.log_step(20, {"train_loss": 4.5})
         run.log_epoch(1, {"val_top1": 0.1, "train_loss": 4.0})
@@ -39,6 +46,31 @@ def test_a_run_shows_the_training(store: Store, client: MlflowClient) -> None:
     ]
     assert [point.step for point in client.get_metric_history(run_id, "step_train_loss")] == [20]
     assert [point.step for point in client.get_metric_history(run_id, "train_loss")] == [1], "NaN is left out"
+    assert Path(client.download_artifacts(run_id, "params.yaml")).read_text() == "lr: 0.1  # as it was"
+
+
+def test_the_load_of_the_machine_is_measured_again_and_again(
+    store: Store, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    monkeypatch.setattr(runs, "WRITE_EVERY", 0.1)
+    with TrainingRun.start(store, "demo", "vit", params={}, tags={}) as run:
+        deadline = time.monotonic() + 20
+        while not (run.run_id and len(client.get_metric_history(run.run_id, "system/cpu_utilization_percentage")) > 2):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    measured = client.get_run(run.run_id).data.metrics
+    assert 0 <= measured["system/cpu_utilization_percentage"] <= 100
+    assert measured["system/system_memory_usage_megabytes"] > 10
+    points = client.get_metric_history(run.run_id, "system/system_memory_usage_percentage")
+    assert [point.step for point in points] == sorted(point.step for point in points)
+    assert all(point.timestamp >= run.description.started for point in points)
+
+
+def test_a_short_training_shows_the_load_once(store: Store, client: MlflowClient) -> None:
+    run_id = _train(store).run_id
+    assert run_id is not None
+    assert len(client.get_metric_history(run_id, "system/cpu_utilization_percentage")) == 1
 
 
 def test_the_data_set_is_an_input_with_its_hash(store: Store, client: MlflowClient, dataset: DatasetUsed) -> None:
@@ -55,7 +87,7 @@ def test_many_steps_are_written_in_few_transactions(store: Store, client: Mlflow
     log = runs.log_metrics
 
     def counted(client: MlflowClient, run_id: str, metrics: list[Metric]) -> None:
-        written.append(len(metrics))
+        written.append(sum(metric.key == "step_train_loss" for metric in metrics))
         log(client, run_id, metrics)
 
     monkeypatch.setattr(runs, "log_metrics", counted)
@@ -76,7 +108,8 @@ def test_a_run_is_live_while_it_trains(store: Store, client: MlflowClient) -> No
                 break
             time.sleep(0.05)
         assert run.run_id is not None
-        assert client.get_run(run.run_id).data.metrics == {"val_top1": 0.1}
+        metrics = client.get_run(run.run_id).data.metrics
+        assert {name: value for name, value in metrics.items() if "system" not in name} == {"val_top1": 0.1}
         assert client.get_run(run.run_id).info.status == "RUNNING"
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from filelock import Timeout
 from mlflow import MlflowClient
 
 from stages.errors import UserError
@@ -87,6 +88,18 @@ def test_processes_that_start_together_create_one_database(tmp_path: Path) -> No
 def _create_experiment(folder: Path) -> str:
     store = Store.of_repository(folder)
     return store.experiment(store.client(), "demo")
+
+
+def test_repositories_that_share_a_database_share_its_locks(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
+    (tmp_path / "copy").mkdir()
+    one, other = Store.of_repository(root), Store.of_repository(tmp_path / "copy")
+    with one.lock("registration"), pytest.raises(Timeout):
+        other.lock("registration").acquire(timeout=0.1)
+    with other.lock("registration").acquire(timeout=0.1):
+        pass
 
 
 def test_mlflows_pages_open_an_experiment_on_its_runs(store: Store, client: MlflowClient) -> None:

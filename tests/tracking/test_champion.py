@@ -1,0 +1,330 @@
+"""The champion and those who would replace it: the gate at work in a real registry, racing processes, the way back."""
+
+import multiprocessing
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from mlflow.pyfunc import load_model
+
+from stages.errors import UserError
+from stages.tracking import champion, registry
+from stages.tracking.champion import Validation, roll_back
+from stages.tracking.gate import Gate
+from stages.tracking.registry import Comparison, Entry, Registration
+from stages.tracking.store import Store
+
+from .conftest import CLASSES, REFERENCE_SEED, answers, pictures, validation
+
+NAME = "demo-classifier"
+BETTER = Gate()
+NO_PICTURES = pictures(0)
+
+
+def _register(
+    store: Store,
+    *entries: Entry,
+    gate: Gate = BETTER,
+    val: Validation | None = None,
+    train_images: np.ndarray = NO_PICTURES,
+) -> Registration:
+    return registry.register(
+        store,
+        "demo",
+        NAME,
+        entries,
+        Comparison({Path(__file__).name: Path(__file__)}),
+        train_images=train_images,
+        val=val or validation(),
+        gate=gate,
+    )
+
+
+def _aliases(client: MlflowClient) -> dict[str, str]:
+    return {alias: str(version) for alias, version in client.get_registered_model(NAME).aliases.items()}
+
+
+@pytest.fixture
+def reference(make_entry: Callable[..., Entry]) -> Entry:
+    """Names four of five of the validation pictures right, also when it is loaded from the registry and asked."""
+    entry = make_entry("old", val=0.8, seed=REFERENCE_SEED)
+    return replace(entry, right=answers(REFERENCE_SEED))
+
+
+def test_a_better_model_takes_over_and_the_numbers_are_told_everywhere(
+    store: Store, client: MlflowClient, reference: Entry, make_entry: Callable[..., Entry]
+) -> None:
+    first = _register(store, reference)
+    second = _register(store, make_entry("new", val=0.9), make_entry("third", val=0.3, seed=3))
+    old, new = first.versions["old"], second.versions["new"]
+    assert _aliases(client) == {
+        "old": old,
+        "new": new,
+        "third": second.versions["third"],
+        "champion": new,
+        "challenger": old,
+    }
+    reason = second.decision.reason
+    assert reason.startswith(
+        f"new is champion with 90.00% top-1 on val, before third (30.00%); it took over from old (version {old}): "
+        "90.00% against 80.00% on the same 1,000 val pictures, a difference of +10.00 points ("
+    )
+    assert reason.endswith("(gate: better)")
+    version, former = client.get_model_version(NAME, new), client.get_model_version(NAME, old)
+    assert version.tags["gate"] == version.description == former.description == reason
+    assert former.tags["gate"] == "old is champion with 80.00% top-1 on val", "how it came to be champion"
+    assert former.tags["demoted_at"] == version.tags["promoted_at"] > former.tags["promoted_at"]
+    assert _register(store, make_entry("new", val=0.9), make_entry("third", val=0.3, seed=3)) == second
+
+
+def test_a_worse_newcomer_is_challenger_and_told_why(
+    store: Store, client: MlflowClient, reference: Entry, make_entry: Callable[..., Entry]
+) -> None:
+    old = _register(store, reference).versions["old"]
+    second = _register(store, make_entry("new", val=0.7))
+    new = second.versions["new"]
+    assert _aliases(client) == {"old": old, "new": new, "champion": old, "challenger": new}
+    assert second.decision.model == "old"
+    assert second.decision.weights_sha256 == reference.package.metadata["weights_sha256"]
+    assert second.decision.reason.startswith(
+        f"old (version {old}) stays champion; new (version {new}), the best of new (70.00%), is challenger: 70.00% "
+        "against 80.00% on the same 1,000 val pictures, a difference of -10.00 points ("
+    )
+    assert client.get_model_version(NAME, new).tags["gate"] == second.decision.reason
+    assert "promoted_at" not in client.get_model_version(NAME, new).tags
+
+
+def test_the_gate_significant_asks_for_more_than_luck(
+    store: Store, client: MlflowClient, reference: Entry, make_entry: Callable[..., Entry]
+) -> None:
+    old = _register(store, reference).versions["old"]
+    right = reference.right.copy()
+    right[:10] = True  # 2 of them were wrong
+    newcomer = replace(make_entry("new", val=0.802), right=right)
+    refused = _register(store, newcomer, gate=Gate("significant"))
+    assert refused.decision.champion == old
+    assert "McNemar's exact p = 0.5 (gate: significant at 0.05)" in refused.decision.reason
+    assert _register(store, newcomer, gate=Gate("better")).decision.model == "new"
+
+
+def test_a_match_that_was_held_needs_no_second_look_at_the_champion(
+    store: Store, reference: Entry, make_entry: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _register(store, reference)
+    first = _register(store, make_entry("new", val=0.7))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("it was loaded again")
+
+    monkeypatch.setattr(champion, "load_model", refuse)
+    assert _register(store, make_entry("new", val=0.7)) == first
+
+
+def test_a_champion_among_the_registered_models_is_not_loaded(
+    store: Store, reference: Entry, make_entry: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(champion, "load_model", None)
+    _register(store, reference)
+    assert _register(store, reference, make_entry("new", val=0.9)).decision.model == "new"
+
+
+def test_the_same_weights_packaged_anew_take_over_unless_they_answer_worse(
+    store: Store, code: Path, reference: Entry
+) -> None:
+    _register(store, reference)
+    file = code / "tiny" / "classifier.py"
+    file.write_text(file.read_text() + "\n# changed\n")
+    second = _register(store, reference)
+    assert second.decision.champion == second.versions["old"] == "2"
+    assert "old (version 1): the same weights packaged anew, 80.00% against 80.00%" in second.decision.reason
+    file.write_text(file.read_text() + "\n# broken\n")
+    worse = _register(store, replace(reference, right=reference.right & (np.arange(1000) > 100)))
+    assert worse.decision.champion == "2"
+
+
+def _with_data(entry: Entry, data_sha256: str) -> Entry:
+    return replace(entry, package=replace(entry.package, about={**entry.package.about, "data_sha256": data_sha256}))
+
+
+@pytest.mark.parametrize(("known", "pictures_left"), [(300, 700), (501, 499)])
+def test_where_the_splits_differ_only_pictures_new_to_the_champion_count(
+    store: Store,
+    client: MlflowClient,
+    reference: Entry,
+    make_entry: Callable[..., Entry],
+    known: int,
+    pictures_left: int,
+) -> None:
+    present = replace(validation(), data_sha256="e" * 64)
+    former = replace(present, data_sha256="d" * 64)
+    _register(store, reference, val=former, train_images=present.images[:known])
+    newcomer = _with_data(make_entry("new", val=0.95), "e" * 64)
+    decision = _register(store, newcomer, val=present).decision
+    if pictures_left == 700:
+        assert decision.model == "new"
+        assert "92.86% against 80.00% on the same 700 val pictures" in decision.reason
+    else:
+        assert decision.model == "old"
+        assert "499 of the 1,000 val pictures are new to it, at least 500 are needed" in decision.reason
+        assert _aliases(client)["challenger"] == "2"
+        assert _register(store, newcomer, val=present, gate=Gate("always")).decision.model == "new"
+
+
+@pytest.mark.parametrize("lost", ["training_pictures.npy", "classes"])
+def test_what_cannot_be_compared_does_not_replace_the_champion(
+    store: Store, root: Path, reference: Entry, make_entry: Callable[..., Entry], lost: str
+) -> None:
+    _register(store, reference)
+    newcomer, present = make_entry("new", val=0.9), validation()
+    if lost == "classes":
+        present = replace(present, class_names=[*CLASSES[:2], "dog"])
+        expected = "it knows other classes"
+    else:
+        newcomer, present = _with_data(newcomer, "e" * 64), replace(present, data_sha256="e" * 64)
+        [file] = (root / "mlartifacts").rglob(lost)
+        file.unlink()
+        expected = "its data were others, and it does not say which"
+    decision = _register(store, newcomer, val=present).decision
+    assert decision.model == "old"
+    assert expected in decision.reason
+
+
+@pytest.mark.parametrize("damage", ["weights", "all"])
+def test_a_champion_that_does_not_work_is_replaced_by_a_worse_model_that_does(
+    store: Store, root: Path, client: MlflowClient, reference: Entry, make_entry: Callable[..., Entry], damage: str
+) -> None:
+    _register(store, reference)
+    if damage == "all":
+        shutil.rmtree(root / "mlartifacts")
+    else:
+        for file in (root / "mlartifacts").rglob("weights.safetensors"):
+            file.write_bytes(b"\xff" * 100)
+    decision = _register(store, make_entry("new", val=0.1)).decision
+    assert decision.model == "new"
+    assert "it took over from old (version 1), which does not work: " in decision.reason
+    assert "challenger" not in _aliases(client)
+
+
+def test_rolling_back_lasts_until_something_newer_is_registered(
+    store: Store, client: MlflowClient, reference: Entry, make_entry: Callable[..., Entry]
+) -> None:
+    _register(store, reference)
+    new = make_entry("new", val=0.9)
+    _register(store, new)
+    assert roll_back(store, NAME) == "old (version 1) is champion in place of new (version 2)"
+    assert _aliases(client) == {"old": "1", "new": "2", "champion": "1"}
+    former, present = client.get_model_version(NAME, "2"), client.get_model_version(NAME, "1")
+    assert former.tags["rolled_back_at"] <= former.tags["demoted_at"] == present.tags["promoted_at"]
+    assert present.tags["gate"].startswith("old (version 1) was made champion by hand on 2")
+
+    again = _register(store, new)
+    assert (again.decision.champion, _aliases(client)["champion"]) == ("1", "1")
+    assert "old (version 1) stays champion, made so by hand on 2" in again.decision.reason
+    assert again.decision.reason.endswith("registered by then: new (90.00%)")
+    assert _register(store, new, gate=Gate("always")).decision.champion == "1"
+
+    newer = _register(store, new, make_entry("newer", val=0.85, seed=9)).decision
+    assert (newer.model, newer.champion) == ("newer", "3"), "better than the champion, and nobody has judged it yet"
+    assert "held back since a person chose: new" in newer.reason
+    assert _register(store, new, make_entry("newer", val=0.85, seed=9)).decision == newer
+
+
+def test_a_roll_back_can_be_taken_back_and_repeated(
+    store: Store, client: MlflowClient, reference: Entry, make_entry: Callable[..., Entry]
+) -> None:
+    _register(store, reference)
+    _register(store, make_entry("b", val=0.9, seed=2))
+    _register(store, make_entry("c", val=0.95, seed=3), gate=Gate("always"))
+    roll_back(store, NAME)
+    assert _aliases(client)["champion"] == "2"
+    roll_back(store, NAME, to="3")
+    assert _aliases(client)["champion"] == "3"
+    assert "rolled_back_at" not in client.get_model_version(NAME, "3").tags
+    assert "made champion by hand" in _register(store, make_entry("c", val=0.95, seed=3)).decision.reason
+    roll_back(store, NAME, to="2")
+    assert roll_back(store, NAME) == "old (version 1) is champion in place of b (version 2)"
+    with pytest.raises(UserError, match="no version of demo-classifier was champion before: choose with --to one of c"):
+        roll_back(store, NAME)
+
+
+def test_code_that_was_rolled_back_stays_out_and_mended_code_comes_in(
+    store: Store, client: MlflowClient, code: Path, reference: Entry
+) -> None:
+    _register(store, reference)
+    file = code / "tiny" / "classifier.py"
+    file.write_text(file.read_text() + "\n# slow\n")
+    assert _register(store, reference).decision.champion == "2"
+    roll_back(store, NAME)
+    assert _register(store, reference).decision.champion == "1"
+    file.write_text(file.read_text() + "\n# mended\n")
+    assert _register(store, reference).decision.champion == "3"
+
+
+def test_rolling_back_names_what_is_wrong(store: Store, root: Path, reference: Entry) -> None:
+    with pytest.raises(UserError, match="has no registered model demo-classifier: it has none"):
+        roll_back(store, NAME)
+    _register(store, reference)
+    with pytest.raises(UserError, match=r"there is no version 7: choose one of old \(version 1\)"):
+        roll_back(store, NAME, to="7")
+    with pytest.raises(UserError, match=r"old \(version 1\) is champion already"):
+        roll_back(store, NAME, to="1")
+
+
+def test_rolling_back_takes_no_version_whose_artifacts_are_gone(
+    store: Store, root: Path, client: MlflowClient, reference: Entry, make_entry: Callable[..., Entry]
+) -> None:
+    _register(store, reference)
+    lost = dict.fromkeys((root / "mlartifacts").rglob("models/*"))
+    _register(store, make_entry("new", val=0.9))
+    for path in lost:
+        shutil.rmtree(path)
+    with pytest.raises(UserError, match="no version of demo-classifier was champion before"):
+        roll_back(store, NAME)
+    with pytest.raises(UserError, match=r"old \(version 1\) cannot be champion, its artifacts are"):
+        roll_back(store, NAME, to="1")
+    assert _aliases(client)["champion"] == "2"
+
+
+@pytest.mark.slow
+def test_two_processes_that_register_at_once_leave_one_champion_that_won(
+    store: Store, root: Path, client: MlflowClient, reference: Entry, make_entry: Callable[..., Entry]
+) -> None:
+    weak, rival = (replace(make_entry(model, seed=seed), right=answers(seed)) for model, seed in (("a", 3), ("b", 4)))
+    _register(store, replace(weak, metrics={"val": {"top1": weak.right.mean()}}))
+    rival = replace(rival, metrics={"val": {"top1": rival.right.mean()}})
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        done = pool.starmap(_register_in_process, [(root, rival), (root, reference)], chunksize=1)
+    assert set(done) == {"2", "3"}
+    aliases = _aliases(client)
+    assert aliases["champion"] == aliases["old"], "whoever came first"
+    winner = client.get_model_version(NAME, aliases["champion"])
+    beaten = client.get_model_version(NAME, aliases["challenger"])
+    assert "80.00%" in winner.tags["gate"]
+    assert winner.tags["gate"] == winner.description
+    assert f"{beaten.tags['model']} (version {beaten.version})" in beaten.description
+    versions = client.search_model_versions(f"name = '{NAME}'")
+    reigning = [v for v in versions if "promoted_at" in v.tags and "demoted_at" not in v.tags]
+    assert [v.version for v in reigning] == [winner.version]
+
+
+@pytest.mark.slow
+def test_a_deleted_database_is_filled_again_beside_the_old_artifacts(root: Path, reference: Entry) -> None:
+    # In a process of its own: MLflow keeps a database open.
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        pool.starmap(_register_in_process, [(root, reference)])
+    for file in root.glob("mlflow.db*"):
+        file.unlink()
+    store = Store.of_repository(root)
+    assert _register(store, reference).decision.champion == "1"
+    with store.as_default():
+        assert load_model(f"models:/{NAME}@champion").predict(pictures(1)).shape == (1, 3)
+    [run] = store.client().search_runs([store.experiment(store.client(), "demo")], "tags.replayed = 'true'")
+    assert run.data.metrics["val/top1"] == 0.8
+
+
+def _register_in_process(root: Path, entry: Entry) -> str:
+    return _register(Store.of_repository(root), entry).versions[entry.model]
