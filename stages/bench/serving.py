@@ -240,8 +240,8 @@ def render(found: Mapping[str, Any]) -> str:
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     measured = (
         f"Medians of {rounds} rounds, in brackets the lowest and the highest. {hardware['cpu']}, {hardware['cores']} "
-        f"cores, {hardware['memory_gb']} GiB; {found['minutes']:.1f} minutes in all. Random weights: a network takes no "
-        "longer with one number than with another."
+        f"cores, {hardware['memory_gb']} GiB; {found['minutes']:.1f} minutes in all. Random weights: a network takes "
+        "no longer with one number than with another."
     )
     method = (
         f"HTTP: one picture of the trained size as JSON, five labelled answers back, {found['requests']} requests a "

@@ -206,10 +206,17 @@ def test_a_training_that_was_killed_goes_on_in_the_same_run(store: Store, client
 
 
 def test_a_training_that_goes_on_with_another_store_has_its_history_there(store: Store, client: MlflowClient) -> None:
-    history = [{"epoch": 1, "seconds": 2.0, "val_top1": 0.1}]
+    before = {
+        "history": [{"epoch": 1, "seconds": 2.0, "val_top1": 0.1}],
+        "steps": [{"step": 20, "seconds": 1.5, "train_loss": 4.0}],
+    }
     with TrainingRun.start(
-        store, "demo", "vit", params={"lr": 0.1}, tags={}, training_id="t" * 32, started=1_000, history=history
+        store, "demo", "vit", params={"lr": 0.1}, tags={}, training_id="t" * 32, started=1_000, **before
     ) as run:
+        run.log_step(40, {"train_loss": 3.0})
         run.log_epoch(2, {"val_top1": 0.2})
+    steps = sorted(client.get_metric_history(run.run_id, "step_train_loss"), key=lambda point: point.step)
+    assert [(point.step, point.value) for point in steps] == [(20, 4.0), (40, 3.0)]
+    assert steps[0].timestamp == 2_500
     assert {point.step for point in client.get_metric_history(run.run_id, "val_top1")} == {1, 2}
     assert client.get_run(run.run_id).data.params == {"lr": "0.1"}

@@ -21,11 +21,13 @@ from PIL import Image
 
 from gui import registry as app
 from stages.tracking import registry
-from stages.tracking.registry import Entry
+from stages.tracking.explorer import Explorer
+from stages.tracking.gate import Gate
+from stages.tracking.registry import Comparison, Entry
 from stages.tracking.store import Store
 
 from . import bombs
-from .conftest import CLASSES, pictures
+from .conftest import CLASSES, pictures, validation
 from .server import Server
 
 pytestmark = pytest.mark.slow
@@ -188,20 +190,28 @@ def test_a_champion_on_a_real_server_classifies_pictures_for_the_app_and_the_com
     root: Path,
     tmp_path: Path,
     make_entry: Callable[..., Entry],
+    explorer: Explorer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", running_server.uri)
     (tmp_path / "comparison.md").write_text("# Comparison")
     entries = [make_entry("a", val=0.3, seed=1), make_entry("b", val=0.6, seed=2)]
-    files = {"comparison.md": tmp_path / "comparison.md"}
-    registry.register(Store.of_repository(root), "demo", "remote-classifier", entries, files)
+    registry.register(
+        Store.of_repository(root),
+        "demo",
+        "remote-classifier",
+        entries,
+        Comparison({"comparison.md": tmp_path / "comparison.md"}, explorer),
+        train_images=pictures(3),
+        val=validation(),
+        gate=Gate(),
+    )
 
     monkeypatch.setenv("MODEL_NAME", "remote-classifier")
     version = app.wanted(app.connect().champions())[0]
     model = app.load(version)
     assert (model.classifier, model.class_names) == ("b", CLASSES)
     probabilities = model.probabilities(pictures(3))
-
     for index, picture in enumerate(pictures(3)):
         Image.fromarray(picture).save(tmp_path / f"{index}.png")
     done = subprocess.run(
