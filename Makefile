@@ -81,7 +81,7 @@ sweep: git $(READY) ## a grid of settings of one model, queued; table and pictur
 
 # Trainings in copies of the repository lack what git ignores: COPY names such files, e.g. weights in data/external.
 COPY :=
-study: git $(READY) ## what reports/claims.md rests on: hours of small trainings; reports/studies/
+study: git $(READY) ## what reports/claims.md rests on: small trainings, more than an hour; reports/studies/
 	dvc repro prepare
 	python -m stages.study $(addprefix --copy ,$(COPY)) $(STUDIES)
 	dvc repro compare
