@@ -276,8 +276,8 @@ class TrainingRun:
                 self._run_id = self.description.open(client, self.store.experiment(client, self.experiment))
                 self._log_again(client, self._run_id)
                 system = _System(self.store, self._run_id, self.description.started)
-                while metrics := self._next_metrics(system):
-                    log_metrics(client, self._run_id, metrics)
+                while not self._has_ended:
+                    log_metrics(client, self._run_id, self._next_metrics(system))
                 if self._final_tags:
                     tags = [RunTag(key, str(value)) for key, value in self._final_tags.items()]
                     client.log_batch(self._run_id, tags=tags)
@@ -300,7 +300,7 @@ class TrainingRun:
         log_metrics(client, run_id, epoch_metrics(history, started) + step_metrics(steps, started))
 
     def _next_metrics(self, system: "_System") -> list[Metric]:
-        """All that came within WRITE_EVERY seconds of the first, or until the training's end; empty after that.
+        """All that came within WRITE_EVERY seconds of the first, or until the training's end, which it notes.
 
         The machine's are among them, each time it is their turn and at the end.
         """
@@ -339,23 +339,24 @@ class _System:
     def __init__(self, store: Store, run_id: str, started: int) -> None:
         self._monitor = SystemMetricsMonitor(run_id, tracking_uri=store.uri)
         self._started = started
-        self._monitor.collect_metrics()  # the first load is that since the computer was started
-        self._clear()
-        self.due = time.monotonic() + self._monitor.sampling_interval
+        self.measure()  # the first load is that since the computer was started: nobody wants to see it
 
     def measure(self) -> list[Metric]:
-        """What is measured now; their step is the second of the training."""
+        """What is measured now, as far as it can be; their step is the second of the training."""
         self.due = time.monotonic() + self._monitor.sampling_interval
-        self._monitor.collect_metrics()
-        measured = self._monitor.aggregate_metrics()
-        self._clear()
+        measured: dict[str, float] = {}
+        for monitor in self._monitor.monitors:
+            try:
+                monitor.collect_metrics()
+                measured |= monitor.aggregate_metrics()
+            except Exception:
+                # A driver that was updated, a disk that was unmounted: the curves of the training matter more.
+                continue
+            finally:
+                monitor.clear_metrics()
         moment = now()
         step = max(0, moment - self._started) // 1000
         return [Metric(SYSTEM_METRICS + name, float(value), moment, step) for name, value in measured.items()]
-
-    def _clear(self) -> None:
-        for monitor in self._monitor.monitors:
-            monitor.clear_metrics()
 
 
 def now() -> int:

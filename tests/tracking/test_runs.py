@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric
+from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from stages.tracking import runs
 from stages.tracking.runs import DatasetUsed, TrainingRun
 from stages.tracking.store import Store
+
+SLOW = 120  # seconds that a busy machine may take for what is done at once elsewhere
 
 
 def _train(store: Store, **arguments: object) -> TrainingRun:
@@ -55,7 +59,7 @@ def test_the_load_of_the_machine_is_measured_again_and_again(
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
     monkeypatch.setattr(runs, "WRITE_EVERY", 0.1)
     with TrainingRun.start(store, "demo", "vit", params={}, tags={}) as run:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + SLOW
         while not (run.run_id and len(client.get_metric_history(run.run_id, "system/cpu_utilization_percentage")) > 2):
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -71,6 +75,54 @@ def test_a_short_training_shows_the_load_once(store: Store, client: MlflowClient
     run_id = _train(store).run_id
     assert run_id is not None
     assert len(client.get_metric_history(run_id, "system/cpu_utilization_percentage")) == 1
+
+
+def test_a_load_that_cannot_be_measured_is_left_out(
+    store: Store, client: MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: CPUMonitor) -> None:
+        raise RuntimeError("driver and library do not match")
+
+    monkeypatch.setattr(CPUMonitor, "collect_metrics", fail)
+    run_id = _train(store).run_id
+    assert run_id is not None
+    assert not capsys.readouterr().err
+    run = client.get_run(run_id)
+    assert (run.info.status, run.data.metrics["val_top1"]) == ("FINISHED", 0.2)
+    assert "system/cpu_utilization_percentage" not in run.data.metrics
+    assert any(name.startswith("system/disk") for name in run.data.metrics), "the others are measured all the same"
+
+
+def test_a_machine_without_anything_to_measure_does_not_end_the_run(
+    store: Store, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[None] = []
+    measure = runs._System.measure
+
+    def nothing(system: runs._System) -> list[Metric]:
+        turns.append(None)
+        assert not measure(system)
+        return []
+
+    initialize = SystemMetricsMonitor.__init__
+
+    def without_monitors(monitor: SystemMetricsMonitor, *positional: object, **named: object) -> None:
+        initialize(monitor, *positional, **named)
+        monitor.monitors.clear()
+
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+    monkeypatch.setattr(runs, "WRITE_EVERY", 0.1)
+    monkeypatch.setattr(SystemMetricsMonitor, "__init__", without_monitors)
+    monkeypatch.setattr(runs._System, "measure", nothing)
+    with TrainingRun.start(store, "demo", "vit", params={}, tags={}) as run:
+        deadline = time.monotonic() + SLOW
+        while len(turns) < 10:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert run._thread.is_alive()
+        run.log_epoch(1, {"val_top1": 0.1})
+    assert run.run_id is not None
+    assert client.get_run(run.run_id).data.metrics == {"val_top1": 0.1}
 
 
 def test_the_data_set_is_an_input_with_its_hash(store: Store, client: MlflowClient, dataset: DatasetUsed) -> None:
@@ -102,7 +154,7 @@ def test_many_steps_are_written_in_few_transactions(store: Store, client: Mlflow
 def test_a_run_is_live_while_it_trains(store: Store, client: MlflowClient) -> None:
     with TrainingRun.start(store, "demo", "vit", params={}, tags={}) as run:
         run.log_epoch(1, {"val_top1": 0.1})
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + SLOW
         while time.monotonic() < deadline:
             if run.run_id and client.get_run(run.run_id).data.metrics:
                 break
@@ -145,9 +197,8 @@ def test_a_server_that_hangs_does_not_hold_up_the_training(
     monkeypatch.setattr(runs, "PATIENCE_REMOTE", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        started = time.monotonic()
         run = _train(Store.of_repository(tmp_path))
-        assert time.monotonic() - started < 8  # MLflow itself would wait for 10 s, three times
+        assert run._thread.is_alive(), "the training did not wait for it"
     assert run.run_id is None
     assert len(capsys.readouterr().err.splitlines()) == 1
 
@@ -180,7 +231,7 @@ def test_the_record_can_be_written_as_json_and_holds_no_password(
 def test_a_training_that_was_killed_goes_on_in_the_same_run(store: Store, client: MlflowClient) -> None:
     killed = TrainingRun.start(store, "demo", "vit", params={"lr": 0.1}, tags={})
     killed.log_epoch(1, {"val_top1": 0.1})
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + SLOW
     while not (killed.run_id and client.get_run(killed.run_id).data.metrics):
         assert time.monotonic() < deadline
         time.sleep(0.05)
