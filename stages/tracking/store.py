@@ -2,9 +2,11 @@
 
 import logging
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Self
 from urllib.parse import unquote, urlsplit
@@ -47,13 +49,12 @@ class Store:
 
     uri: as MLflow takes it.
     folder: of the SQLite database, absolute; None for anything else, whose server looks after itself.
-    locks: an absolute folder, the same for all processes of this repository; where there is no database of that kind,
-    lock files stand in it.
+    root: of the repository, absolute.
     """
 
     uri: str
     folder: Path | None
-    locks: Path
+    root: Path
 
     @classmethod
     def of_repository(cls, root: Path) -> Self:
@@ -61,12 +62,12 @@ class Store:
         root = root.resolve()
         uri = os.environ.get("MLFLOW_TRACKING_URI") or SQLITE + DATABASE
         if not uri.startswith(SQLITE):
-            return cls(uri, folder=None, locks=root)
+            return cls(uri, folder=None, root=root)
         # A relative path counts from the repository, not from the temporary copy a stage may run in. SQLAlchemy takes
         # what follows a question mark for options, and decodes percent signs.
         path = Path(str(root).replace("%", "%25").replace("?", "%3F")) / uri.removeprefix(SQLITE)
         folder = Path(unquote(str(path).split("?")[0])).parent
-        return cls(f"{SQLITE}{path}", folder, locks=root)
+        return cls(f"{SQLITE}{path}", folder, root=root)
 
     @property
     def is_remote(self) -> bool:
@@ -76,7 +77,7 @@ class Store:
     @property
     def is_default(self) -> bool:
         """Whether `mlflow ui`, started in the repository, finds this store by itself."""
-        return self.folder == self.locks and self.uri.endswith(f"/{DATABASE}")
+        return self.folder == self.root and self.uri.endswith(f"/{DATABASE}")
 
     @property
     def shown_uri(self) -> str:
@@ -94,10 +95,6 @@ class Store:
             logging.getLogger(name).setLevel(logging.WARNING)
         for name in ("mlflow.store.db.utils", "urllib3.connectionpool"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        if self.folder is not None and not os.access(self.folder, os.W_OK):
-            raise UserError(
-                f"cannot write the tracking database in {self.folder}: allow it, or set MLFLOW_TRACKING_URI"
-            )
         with self.lock("database"):
             client = MlflowClient(tracking_uri=self.uri)
         try:
@@ -143,11 +140,28 @@ class Store:
             return experiment.experiment_id
 
     def lock(self, purpose: str) -> FileLock:
-        """A lock between the processes of this machine that use this database, or this repository's server.
+        """A lock between the processes of this machine that use this database, or of this user that use this server.
 
-        Released when the holder ends, however it ends.
+        Released when the holder ends, however it ends. UserError where its folder cannot be written.
         """
-        return FileLock((self.folder or self.locks) / f"{DATABASE}.{purpose}.lock")  # git ignores mlflow.db*
+        if self.folder is not None:
+            if not os.access(self.folder, os.W_OK):
+                raise UserError(
+                    f"cannot write the tracking database in {self.folder}: allow it, or set MLFLOW_TRACKING_URI"
+                )
+            return FileLock(self.folder / f"{DATABASE}.{purpose}.lock")  # git ignores mlflow.db*
+        # Not in the repository: its copies use the same server.
+        folder = Path(tempfile.gettempdir()) / f"mlflow-{os.getuid()}"
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot create {folder} for lock files ({error.strerror}): allow it, or set TMPDIR"
+            ) from error
+        if not os.access(folder, os.W_OK):
+            raise UserError(f"cannot write lock files in {folder}: allow it, or set TMPDIR")
+        server = sha256(self.shown_uri.rstrip("/").encode()).hexdigest()[:16]
+        return FileLock(folder / f"{server}.{purpose}.lock")
 
     def _create_experiment(self, client: MlflowClient, name: str) -> str:
         if self.folder is None:

@@ -90,15 +90,30 @@ def _create_experiment(folder: Path) -> str:
     return store.experiment(store.client(), "demo")
 
 
-def test_repositories_that_share_a_database_share_its_locks(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("uri", ["sqlite:///{root}/mlflow.db", "http://127.0.0.1:9"])
+def test_repositories_that_share_a_store_share_its_locks(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
     (tmp_path / "copy").mkdir()
-    one, other = Store.of_repository(root), Store.of_repository(tmp_path / "copy")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.format(root=root))
+    one = Store.of_repository(root)
+    if "http" in uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@127.0.0.1:9/")
+    other = Store.of_repository(tmp_path / "copy")
     with one.lock("registration"), pytest.raises(Timeout):
         other.lock("registration").acquire(timeout=0.1)
     with other.lock("registration").acquire(timeout=0.1):
+        pass
+
+
+def test_stores_of_their_own_have_locks_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    stores = []
+    for port in (9, 10):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        stores.append(Store.of_repository(tmp_path))
+    with stores[0].lock("registration"), stores[1].lock("registration").acquire(timeout=0.1):
         pass
 
 
