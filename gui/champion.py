@@ -18,7 +18,11 @@ def choose() -> Version:
     name = names[0]
     if len(names) > 1:
         name = st.selectbox(
-            "Registered model", names, key="model_name", help="Each has its own champion; the newest one first."
+            "Registered model",
+            names,
+            key="model_name",
+            persist_state="session",
+            help="Each has its own champion; the newest one first.",
         )
     champion = champions[names.index(name)]
     seen = st.session_state.setdefault("champions", {})
@@ -49,6 +53,7 @@ def choose_among(versions: dict[str, Version]) -> Version:
         list(versions),
         format_func=lambda alias: label(alias, versions[alias]),
         key="alias",
+        persist_state="session",
         help="Every version of the registered model that bears an alias.",
     )
     return versions[alias]

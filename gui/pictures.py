@@ -3,6 +3,8 @@
 Nothing here knows of Streamlit or MLflow, nothing is written to disk.
 """
 
+import threading
+from contextlib import nullcontext, suppress
 from io import BytesIO
 from typing import Literal
 
@@ -14,9 +16,11 @@ EXTENSIONS = ("jpg", "jpeg", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff")
 MAX_MEGABYTES = 32
 MAX_PIXELS = 64_000_000  # telephones take up to 50 million
 MAX_DEEP_PIXELS = 16_000_000  # of 32 bits a sample, floats or integers, each of which takes 20 bytes for a moment
+LARGE_PIXELS = 8_000_000  # of larger pictures one is decoded at a time, so that several together do not fill the memory
 WORKING_SIDE = 1024  # pixels: larger pictures are reduced to a longer side of one to two times this
 
 Squaring = Literal["crop", "pad"]
+_large = threading.Semaphore()
 
 
 class PictureError(Exception):
@@ -42,8 +46,12 @@ def load(content: bytes) -> np.ndarray:
             if width * height > (MAX_DEEP_PIXELS if is_deep else MAX_PIXELS):
                 raise PictureError(_too_many_pixels(f"is {width:,} by {height:,} pixels", is_deep))
             image.draft(None, (WORKING_SIDE, WORKING_SIDE))  # a JPEG can be decoded at a fraction of its size
-            image.load()
-            return np.array(_rgb(_upright(image)))
+            if "progressive" not in image.info:  # of a progressive one all is in memory, whatever is asked for
+                width, height = image.size
+            with _large if width * height > LARGE_PIXELS else nullcontext():
+                image.load()
+                _turn_upright(image)
+                return np.array(_rgb(image))
     except PictureError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -86,11 +94,10 @@ def fit(picture: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # a camera's broken EXIF block is no reason to refuse its picture
-        return image
+def _turn_upright(image: Image.Image) -> None:
+    # A camera's broken EXIF block is no reason to refuse its picture.
+    with suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -378,7 +378,7 @@ def load(version: Version) -> Model:
 
 def without_password(uri: str) -> str:
     """A URI as it may be shown on a page."""
-    return re.sub(r"//[^/@]*@", "//", uri)
+    return re.sub(r"//[^/]*@", "//", uri)
 
 
 def _in_sqlite_uri(folder: Path) -> Path:

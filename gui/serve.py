@@ -1,10 +1,12 @@
 """A registered model over HTTP: MLflow's scoring server, the one that `mlflow models serve` starts, in this process.
 
-Two things come on top: what cannot be served is one line, and a request that is no JSON, which MLflow would answer with
-a stack trace or a status of 500, is refused with a reason.
+Some things come on top: what cannot be served is one line, requests have a limit, and those that MLflow would answer
+with a stack trace, with a status of 500 or with all they hold are refused with a reason.
 """
 
 import argparse
+import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 JSON = "application/json"
+MAX_MEGABYTES = 32  # of a request: 2 million pixels as numbers; they take ten times as much for a moment
+MAX_REASON = 300  # characters
+
+logger = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -34,7 +40,7 @@ def main() -> None:
 
 
 def app_of(packaged: Any) -> "Starlette":
-    """MLflow's scoring server for what `mlflow.pyfunc.load_model` returned, refusing what is no JSON."""
+    """MLflow's scoring server for what `mlflow.pyfunc.load_model` returned, with requests and refusals as above."""
     from mlflow.pyfunc import scoring_server
 
     app = scoring_server.init(packaged)
@@ -46,16 +52,39 @@ def app_of(packaged: Any) -> "Starlette":
             return _refused(
                 415, f"the request is {kind or 'of no type'}: send JSON, with the header Content-Type: {JSON}"
             )
+        length = request.headers.get("content-length", "")
+        if request.method == "POST" and not (length.isdecimal() and int(length) <= MAX_MEGABYTES * 2**20):
+            return _refused(
+                413, f"the request has {length or 'an unknown number of'} bytes: send at most {MAX_MEGABYTES} MB"
+            )
         try:
-            return await call_next(request)
+            answer = await call_next(request)
         except RecursionError:
             return _refused(400, "the lists in this request are nested too deeply: send pictures as lists (N, H, W, 3)")
+        except ValueError:  # of Python's JSON reader, which limits the digits of a number
+            return _refused(400, "a number in this request has too many digits: send whole numbers from 0 to 255")
+        except Exception:
+            logger.exception("a request failed")
+            return _refused(500, "this request failed: the reason stands in the server's log", "INTERNAL_ERROR")
+        return await _without_the_request(answer) if answer.status_code >= 400 else answer
 
     return app
 
 
-def _refused(status: int, reason: str) -> JSONResponse:
-    return JSONResponse({"error_code": "BAD_REQUEST", "message": reason}, status)
+async def _without_the_request(answer: Any) -> "Response":
+    """A refusal of MLflow's without the request that it repeats in some of them, before or behind the reason."""
+    body = b"".join([part async for part in answer.body_iterator])
+    try:
+        told = json.loads(body)
+        message = str(told["message"]).split("\nError: ")[-1].split("\nInput:")[0]
+        code = str(told["error_code"])
+    except (ValueError, KeyError, TypeError):
+        message, code = body.decode(errors="replace"), "BAD_REQUEST"
+    return _refused(answer.status_code, " ".join(message.split())[:MAX_REASON], code)
+
+
+def _refused(status: int, reason: str, code: str = "BAD_REQUEST") -> JSONResponse:
+    return JSONResponse({"error_code": code, "message": reason}, status)
 
 
 if __name__ == "__main__":

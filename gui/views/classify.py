@@ -75,7 +75,7 @@ def page() -> None:
             with place:
                 picked = _sample(version)
         else:
-            picked = None if file is None else Picked(pictures.load(file.getvalue()), file.name)
+            picked = None if file is None else Picked(_decoded(file), file.name)
         if picked is not None:
             _answer(model, picked, squaring, versions)
     except RegistryError as error:
@@ -111,6 +111,14 @@ def _uploaded() -> UploadedFile | None:
         key=f"file of {' '.join(file.file_id for file in files)}",  # another upload starts with its last one
     )
     return files[index]
+
+
+def _decoded(file: UploadedFile) -> np.ndarray:
+    """The picture in a file, (H, W, 3) uint8; the session keeps the last one, decoded, for the next interactions."""
+    if st.session_state.get("decoded", ("",))[0] != file.file_id:
+        st.session_state.pop("decoded", None)
+        st.session_state["decoded"] = file.file_id, pictures.load(file.getvalue())
+    return st.session_state["decoded"][1]
 
 
 def _photographed() -> UploadedFile | None:

@@ -1,12 +1,13 @@
 """The alias `champion` of a registered model: who holds it, who takes over, and the way back.
 
-What cannot be compared with the champion does not replace it; a champion that does not load is replaced. What a person
-chose stands until something newer is registered.
+What cannot be compared with the champion does not replace it; a champion that is gone or broken is replaced. Where the
+store or this machine fails, nothing is decided. What a person chose stands until something newer is registered.
 """
 
+import errno
 import json
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -80,13 +81,13 @@ class _IncomparableError(Exception):
 
 
 class _BrokenError(Exception):
-    """The champion does not load or does not predict."""
+    """The champion does not load or does not predict, and would not another time either."""
 
 
 def decide(client: MlflowClient, name: str, newcomers: Sequence[Newcomer], val: Validation, gate: Gate) -> Decision:
     """Let the best of the newcomers meet the present champion; sets champion, challenger and the tags of both.
 
-    The store must be MLflow's default one.
+    The store must be MLflow's default one. UserError where the champion could not be asked; it stays what it is.
     """
     by_model = {newcomer.candidate.model: newcomer for newcomer in newcomers}
     holder = _holder(client, name)
@@ -166,7 +167,10 @@ def roll_back(store: Store, name: str, to: str | None = None) -> str:
             client.set_registered_model_tag(name, key, value)
         if holder:
             client.set_model_version_tag(name, str(holder.version), ROLLED_BACK, moment)
-        set_tags(client, target, {GATE: f"{_label(target)} was {clause}", PROMOTION: f"it was {clause}"})
+        reason = f"{_label(target)} was {clause}"
+        set_tags(client, target, {GATE: reason, PROMOTION: f"it was {clause}"})
+        for version in (target, holder) if holder else (target,):
+            _describe(client, version, reason)
         _move(client, name, holder, target, challenger=None)
         return f"{_label(target)} is champion{instead}"
 
@@ -241,12 +245,13 @@ def _answers(present: ModelVersion, val: Validation) -> tuple[np.ndarray, np.nda
     with tempfile.TemporaryDirectory() as temporary:
         try:
             folder = Path(download_artifacts(f"models:/{present.name}/{present.version}", dst_path=temporary))
+        except Exception as error:
+            raise _BrokenError(_line(error)) if is_gone(error) else unanswered(present, error) from error
+        try:
             model = load_model(str(folder), suppress_warnings=True)
             about = model.metadata.metadata or {}
-        except MemoryError:
-            raise
-        except Exception as error:  # packaged code, and whatever MLflow and the store raise
-            raise _BrokenError(_line(error)) from error
+        except Exception as error:  # packaged code, and whatever MLflow raises
+            raise unanswered(present, error) if _is_of_machine(error) else _BrokenError(_line(error)) from error
         if about.get("class_names") != val.class_names:
             raise _IncomparableError("for it knows other classes")
         rows = np.arange(len(val.labels))
@@ -254,10 +259,8 @@ def _answers(present: ModelVersion, val: Validation) -> tuple[np.ndarray, np.nda
             rows = _unseen(folder / TRAINING_PICTURES, val)
         try:
             answers = np.asarray(model.predict(val.images[rows])).argmax(axis=1)
-        except MemoryError:
-            raise
         except Exception as error:
-            raise _BrokenError(_line(error)) from error
+            raise unanswered(present, error) if _is_of_machine(error) else _BrokenError(_line(error)) from error
     return answers == val.labels[rows], rows
 
 
@@ -288,8 +291,10 @@ def _settle(
 ) -> Decision:
     """Write the decision down, then act on it. promotion: the part that tells how the champion came to be it."""
     for newcomer in newcomers:
-        set_tags(client, newcomer.version, {GATE: reason})
-        _describe(client, newcomer.version, reason)
+        # One that was champion before keeps telling how it came to be that.
+        if PROMOTED not in newcomer.version.tags or newcomer.version.version == champion.version:
+            set_tags(client, newcomer.version, {GATE: reason})
+            _describe(client, newcomer.version, reason)
     if holder and holder.version != champion.version:
         _describe(client, holder, reason)
         set_tags(client, champion, {PROMOTION: promotion} if promotion else {})
@@ -313,9 +318,10 @@ def _move(
         client.set_model_version_tag(name, number, PROMOTED, moment)
         if ROLLED_BACK in champion.tags:
             client.delete_model_version_tag(name, number, ROLLED_BACK)
-        client.set_registered_model_alias(name, CHAMPION, number)
         if holder:
+            # Before the alias: without this tag nothing tells who held it, should the process end in between.
             client.set_model_version_tag(name, str(holder.version), DEMOTED, moment)
+        client.set_registered_model_alias(name, CHAMPION, number)
     if challenger and aliases.get(CHALLENGER) != str(challenger.version):
         client.set_registered_model_alias(name, CHALLENGER, str(challenger.version))
     elif not challenger and aliases.get(CHALLENGER) == number:
@@ -328,14 +334,53 @@ def _describe(client: MlflowClient, version: ModelVersion, reason: str) -> None:
 
 
 def _out_of_reach(client: MlflowClient, version: ModelVersion) -> str | None:
-    """Why a version cannot be loaded, as far as a look at its artifacts tells."""
+    """Why a version cannot be loaded, as far as a look at its artifacts tells; UserError where none was possible."""
     if not (version.source or "").startswith("models:/"):
         return None  # somebody else's: loading it will show
     try:
         files = client.list_logged_model_artifacts(model_id(version), f"artifacts/{MODEL_ARTIFACT}")
-    except (MlflowException, OSError) as error:
-        return f"its artifacts are out of reach ({_line(error)})"
+    except Exception as error:
+        if not is_gone(error):
+            raise unanswered(version, error) from error
+        return f"its artifacts are gone ({_line(error)})"
     return None if files else "its artifacts are gone"
+
+
+def is_gone(error: Exception) -> bool:
+    """Whether a store's error says for certain that something is not there; others, of a busy server, may pass."""
+    if isinstance(error, MlflowException):
+        return error.error_code == "RESOURCE_DOES_NOT_EXIST"
+    return isinstance(error, FileNotFoundError)
+
+
+def unanswered(version: ModelVersion, error: Exception) -> UserError:
+    """What to raise where an error does not tell whether a version works."""
+    return UserError(
+        f"{_label(version)} could not be asked ({_line(error)}): mend this and run the same command again, or choose "
+        "another champion with `make rollback`"
+    )
+
+
+def _is_of_machine(error: Exception) -> bool:
+    """Whether a complete model may have failed for what this machine lacks: memory, disk, a library, a driver."""
+    for cause in _chain(error):
+        if isinstance(cause, (MemoryError, ImportError, ConnectionError, TimeoutError)):
+            return True
+        # Without a number it is a library's way to say that it cannot read what a file holds.
+        if isinstance(cause, OSError) and cause.errno not in (None, errno.ENOENT):
+            return True
+        # torch and TensorFlow have types of their own, and neither need be installed.
+        said = f"{type(cause).__name__}: {cause}".lower()
+        if any(sign in said for sign in ("out of memory", "allocate memory", "resourceexhausted", "cuda error")):
+            return True
+    return False
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those it comes from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _former(client: MlflowClient, versions: Sequence[ModelVersion], holder: ModelVersion | None) -> ModelVersion | None:

@@ -15,7 +15,18 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from . import champion
-from .champion import PACKAGE_SHA256, TRAINING_PICTURES, Decision, Newcomer, Validation, model_id, set_tags, versions_of
+from .champion import (
+    PACKAGE_SHA256,
+    TRAINING_PICTURES,
+    Decision,
+    Newcomer,
+    Validation,
+    is_gone,
+    model_id,
+    set_tags,
+    unanswered,
+    versions_of,
+)
 from .explorer import FOLDER as EXPLORER
 from .explorer import Explorer
 from .gate import Candidate, Gate, hashes
@@ -136,13 +147,15 @@ def _ensure_version(
 
 
 def _problem(client: MlflowClient, experiment_id: str, version: ModelVersion, package: Package) -> str | None:
-    """Why a version cannot be used any more; None if it can."""
+    """Why a version cannot be used any more; None if it can. UserError where the store does not tell now."""
     expected = {file.name: file.stat().st_size for file in package.model_files()}
     try:
         location = client.get_logged_model(model_id(version)).artifact_location
         files = client.list_logged_model_artifacts(model_id(version), f"artifacts/{MODEL_ARTIFACT}")
-    except (MlflowException, OSError) as error:
-        return f"its artifacts are out of reach ({' '.join(str(error).split())[:150]})"
+    except Exception as error:
+        if not is_gone(error):
+            raise unanswered(version, error) from error
+        return f"its artifacts are gone ({' '.join(str(error).split())[:150]})"
     found = {Path(file.path).name: file.file_size for file in files}
     if found != expected:
         return f"its artifacts are not in {location} any more"

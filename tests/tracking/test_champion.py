@@ -1,5 +1,6 @@
 """The champion and those who would replace it: the gate at work in a real registry, racing processes, the way back."""
 
+import errno
 import multiprocessing
 import shutil
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from mlflow.pyfunc import load_model
 
 from stages.errors import UserError
@@ -209,6 +212,88 @@ def test_a_champion_that_does_not_work_is_replaced_by_a_worse_model_that_does(
     assert "challenger" not in _aliases(client)
 
 
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        ("list_logged_model_artifacts", MlflowException("503 Service Unavailable", TEMPORARILY_UNAVAILABLE)),
+        ("download_artifacts", ConnectionError("connection reset by peer")),
+        ("download_artifacts", OSError(errno.ENOSPC, "No space left on device")),
+        ("load_model", ImportError("No module named 'torch'")),
+        ("load_model", RuntimeError("CUDA out of memory. Tried to allocate 20 MiB")),
+        ("load_model", MemoryError()),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_a_champion_that_cannot_be_asked_now_stays_champion(
+    store: Store,
+    client: MlflowClient,
+    reference: Entry,
+    make_entry: Callable[..., Entry],
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+    error: Exception,
+) -> None:
+    _register(store, reference)
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as blip:
+        blip.setattr(champion if hasattr(champion, call) else MlflowClient, call, fail)
+        with pytest.raises(UserError, match=r"old \(version 1\) could not be asked .*: mend this and run the same"):
+            _register(store, make_entry("new", val=0.1))
+    assert _aliases(client)["champion"] == "1"
+    assert "demoted_at" not in client.get_model_version(NAME, "1").tags
+    assert _register(store, make_entry("new", val=0.1)).decision.model == "old"
+
+
+def test_a_store_that_is_busy_is_no_reason_to_log_a_model_again_or_to_pass_over_it(
+    store: Store,
+    client: MlflowClient,
+    reference: Entry,
+    make_entry: Callable[..., Entry],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _register(store, reference)
+    _register(store, make_entry("b", val=0.9, seed=2))
+    _register(store, make_entry("c", val=0.95, seed=3), gate=Gate("always"))
+
+    def busy(*_: object) -> None:
+        raise MlflowException("503 Service Unavailable", TEMPORARILY_UNAVAILABLE)
+
+    with monkeypatch.context() as blip:
+        blip.setattr(MlflowClient, "list_logged_model_artifacts", busy)
+        with pytest.raises(UserError, match=r"c \(version 3\) could not be asked \(MlflowException: 503"):
+            _register(store, make_entry("c", val=0.95, seed=3))
+        with pytest.raises(UserError, match=r"b \(version 2\) could not be asked"):
+            roll_back(store, NAME)
+    assert len(client.search_model_versions(f"name = '{NAME}'")) == 3
+    assert _aliases(client)["champion"] == "3"
+
+
+def test_a_promotion_that_is_interrupted_keeps_the_way_back(
+    store: Store,
+    client: MlflowClient,
+    reference: Entry,
+    make_entry: Callable[..., Entry],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _register(store, reference)
+    set_alias = MlflowClient.set_registered_model_alias
+
+    def interrupted(client: MlflowClient, name: str, alias: str, version: str) -> None:
+        set_alias(client, name, alias, version)
+        if alias == "champion":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as power_cut:
+        power_cut.setattr(MlflowClient, "set_registered_model_alias", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            _register(store, make_entry("new", val=0.9))
+    assert _aliases(client)["champion"] == "2"
+    assert roll_back(store, NAME) == "old (version 1) is champion in place of new (version 2)"
+
+
 def test_rolling_back_lasts_until_something_newer_is_registered(
     store: Store, client: MlflowClient, reference: Entry, make_entry: Callable[..., Entry]
 ) -> None:
@@ -220,8 +305,12 @@ def test_rolling_back_lasts_until_something_newer_is_registered(
     former, present = client.get_model_version(NAME, "2"), client.get_model_version(NAME, "1")
     assert former.tags["rolled_back_at"] <= former.tags["demoted_at"] == present.tags["promoted_at"]
     assert present.tags["gate"].startswith("old (version 1) was made champion by hand on 2")
+    assert present.description == former.description == present.tags["gate"]
+    assert former.tags["gate"].startswith("new is champion with 90.00% top-1 on val; it took over from old (version 1)")
 
     again = _register(store, new)
+    judged = client.get_model_version(NAME, "2")
+    assert (judged.tags["gate"], judged.description) == (former.tags["gate"], former.description)
     assert (again.decision.champion, _aliases(client)["champion"]) == ("1", "1")
     assert "old (version 1) stays champion, made so by hand on 2" in again.decision.reason
     assert again.decision.reason.endswith("registered by then: new (90.00%)")

@@ -263,6 +263,20 @@ def test_what_is_registered_does_not_depend_on_the_store(
     assert first.metadata == second.metadata
 
 
+def test_a_folder_that_cannot_be_written_is_one_clear_error(
+    root: Path,
+    store: Store,
+    make_entry: Callable[..., Entry],
+    register: Callable[..., Registration],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entry = make_entry("a")
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(UserError, match=f"cannot write the tracking database in {root}: allow it"):
+        register(store, entry)
+    assert [file.name for file in root.iterdir()] == ["mlflow.db"], "no lock was left there"
+
+
 def test_a_server_that_is_down_is_one_clear_error(
     root: Path, make_entry: Callable[..., Entry], register: Callable[..., Registration], monkeypatch: pytest.MonkeyPatch
 ) -> None:
