@@ -6,6 +6,7 @@ Everything that can go wrong between here and the tracking server is a RegistryE
 import logging
 import os
 import re
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -252,6 +253,7 @@ class Model:
         """packaged: what `mlflow.pyfunc.load_model` returned; RegistryError if it is not one of this project's."""
         self.version = version
         self.packaged = packaged
+        self.folder: tempfile.TemporaryDirectory[str] | None = None  # of its files, where they were fetched
         self._one_at_a_time = threading.Lock()  # Keras is not thread-safe, and PyTorch takes all cores anyway
         metadata = packaged.metadata.metadata or {}
         try:
@@ -365,15 +367,21 @@ def load(version: Version) -> Model:
     from mlflow.artifacts import download_artifacts
     from mlflow.pyfunc import load_model
 
+    # What a server sends goes with the model; files of a store on this machine are read in place.
+    is_server = version.tracking_uri.startswith(("http://", "https://"))
+    temporary = tempfile.TemporaryDirectory(prefix="model-") if is_server else None
     try:
-        folder = download_artifacts(f"models:/{version.name}/{version.number}")
+        place = temporary.name if temporary else None
+        folder = download_artifacts(f"models:/{version.name}/{version.number}", dst_path=place)
         packaged = load_model(folder, suppress_warnings=True)
     except Exception as error:  # the network, the disk, and the code that came with the model
         logger.warning("%s does not load", version, exc_info=True)
         raise RegistryError(
             f"{_sentence(version)} does not load ({reason(error)}): install requirements.txt here, or {REGISTER_AGAIN}."
         ) from error
-    return Model(version, packaged)
+    model = Model(version, packaged)
+    model.folder = temporary
+    return model
 
 
 def without_password(uri: str) -> str:

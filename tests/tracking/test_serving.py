@@ -1,5 +1,6 @@
 """Registered models served by real processes: over HTTP, and from a real `mlflow server` to the app's own code."""
 
+import gc
 import json
 import os
 import re
@@ -247,3 +248,10 @@ def test_a_champion_on_a_real_server_classifies_pictures_for_the_app_and_the_com
     answers = [json.loads(line)["answers"][0] for line in done.stdout.splitlines()]
     assert [answer["class"] for answer in answers] == [CLASSES[row.argmax()] for row in probabilities]
     assert [answer["probability"] for answer in answers] == pytest.approx(probabilities.max(1).tolist(), abs=1e-6)
+
+    assert model.folder is not None
+    fetched = Path(model.folder.name)
+    assert any(fetched.rglob("MLmodel"))
+    del model
+    gc.collect()
+    assert not fetched.exists(), "what a server sent goes with the model"
