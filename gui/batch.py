@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from gui import pictures, words
+from gui import pictures
 from gui.archives import File
 from gui.pictures import PictureError, Squaring
 from gui.registry import Model
@@ -75,5 +75,5 @@ def _row(model: Model, name: str, probabilities: np.ndarray) -> Row:
         superclass_name=answer.superclass_name,
         confidence=answer.confidence,
         likely=", ".join(likely or []),
-        strange=None if model.unfamiliar_threshold is None else words.is_strange(model, probabilities),
+        strange=model.is_unfamiliar(probabilities),
     )

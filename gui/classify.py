@@ -158,11 +158,9 @@ def classify(
                 tally.add_unreadable(file, picture)
         if readable:
             rows = model.probabilities(np.stack([picture for _, picture in readable]))
-            threshold = model.unfamiliar_threshold
             for (file, _), row in zip(readable, rows, strict=True):
-                unfamiliar = None if threshold is None else bool(row.max() < threshold)
                 tally.classified += 1
-                yield Result(file, model.answers(row, top_k), unfamiliar)
+                yield Result(file, model.answers(row, top_k), model.is_unfamiliar(row))
         on_done(len(batch))
 
 

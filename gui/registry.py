@@ -301,6 +301,10 @@ class Model:
         best = np.argsort(-row, kind="stable")[:top_k]
         return [Answer(self.class_names[i], self.superclass_of[i], float(row[i])) for i in best]
 
+    def is_unfamiliar(self, row: np.ndarray) -> bool | None:
+        """Whether a picture of these probabilities, (C,), is unlike the training pictures; None: it cannot tell."""
+        return None if self.unfamiliar_threshold is None else float(row.max()) < self.unfamiliar_threshold
+
     def prediction_set(self, row: np.ndarray, coverage: str) -> list[str] | None:
         """The classes that together hold the right one in `coverage` ("90" or "95") per cent of pictures.
 

@@ -31,11 +31,6 @@ def promise(coverage: str) -> str:
     return f"(Such a line holds the right class for {sure} of pictures like the test pictures.)"
 
 
-def is_strange(model: Model, row: np.ndarray) -> bool:
-    """Whether a picture of these probabilities, (C,), is unlike the training pictures, as far as the version tells."""
-    return model.unfamiliar_threshold is not None and float(row.max()) < model.unfamiliar_threshold
-
-
 def strange(model: Model, row: np.ndarray) -> str:
     """The warning that a picture is unlike the training pictures, its score, the threshold, how often it errs."""
     return (

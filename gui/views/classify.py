@@ -175,7 +175,7 @@ def _answer(model: Model, picked: Picked, squaring: Squaring, versions: dict[str
     if likely is not None:
         lines.append(f"{words.prediction_set(likely, COVERAGE, len(row))} <small>{words.promise(COVERAGE)}</small>")
     st.html(bars.chart(answers) + words.paragraphs(lines))
-    if words.is_strange(model, row):
+    if model.is_unfamiliar(row):
         st.warning(words.strange(model, row), icon=":material/help:")
     with st.container(horizontal=True, gap="medium"):
         why = st.toggle("Show what the answer rests on", key="why")
@@ -205,7 +205,7 @@ def _answer_beside(alias: str, version: Version, square: np.ndarray, picked: Pic
         likely = model.prediction_set(row, COVERAGE)
         if likely is not None:
             lines.append(words.prediction_set(likely, COVERAGE, len(row)))
-        if words.is_strange(model, row):
+        if model.is_unfamiliar(row):
             lines.append("The picture is unlike those it learned from.")
         st.html(bars.chart(answers) + words.paragraphs(lines))
         if why:

@@ -20,6 +20,7 @@ DESKTOP = {"width": 1000, "height": 900}  # pixels
 PHONE = {"width": 375, "height": 812}
 ANSWER = "ol.answers > li"
 PATIENCE = 60_000  # milliseconds: frameworks are slow to import on a busy machine
+BLOCKS = "[data-testid=stMainBlockContainer] > [data-testid=stVerticalBlock] > *"
 
 
 def chromium_executable() -> str | None:
@@ -141,6 +142,30 @@ def settle(page: Page) -> None:
     """Wait until the page is drawn, pictures too."""
     page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
     page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+
+
+def overflow(page: Page) -> int:
+    """By how many pixels the content is wider than the window."""
+    return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+
+
+def overlaps(elements: Locator) -> list[tuple[int, int]]:
+    """Which two of the elements share more than a pixel of the page."""
+    boxes = [box for element in elements.all() if (box := element.bounding_box()) and box["width"] and box["height"]]
+    found = []
+    for second, b in enumerate(boxes):
+        for first, a in enumerate(boxes[:second]):
+            wide = min(a["x"] + a["width"], b["x"] + b["width"]) - max(a["x"], b["x"])
+            high = min(a["y"] + a["height"], b["y"] + b["height"]) - max(a["y"], b["y"])
+            if wide > 1 and high > 1:
+                found.append((first, second))
+    return found
+
+
+def brightness(element: Locator, colour: str) -> float:
+    """Mean of the RGB values, 0 to 255, of a CSS colour of the element."""
+    css = element.evaluate(f"element => getComputedStyle(element).{colour}")
+    return sum(map(float, css[css.index("(") + 1 : -1].split(",")[:3])) / 3
 
 
 def screenshot(page: Page, file: Path) -> None:

@@ -10,7 +10,6 @@ from playwright.sync_api import Browser, Page, expect
 from tests.gui import browser as chromium
 from tests.gui.conftest import BLUE, RED, LogComparison, Register, picture_file
 from tests.gui.test_archives import zip_of
-from tests.gui.test_browser_comparison import BLOCKS, overlaps
 
 pytestmark = [
     pytest.mark.slow,
@@ -25,17 +24,6 @@ pytestmark = [
 def browser() -> Iterator[Browser]:
     with chromium.headless_browser() as browser:
         yield browser
-
-
-def overflow(page: Page) -> int:
-    """By how many pixels the content is wider than the window."""
-    return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-
-
-def brightness(page: Page, selector: str, colour: str) -> float:
-    """Mean of the RGB values, 0 to 255, of a CSS colour of the first element that matches."""
-    css = page.locator(selector).first.evaluate(f"element => getComputedStyle(element).{colour}")
-    return sum(map(float, css[css.index("(") + 1 : -1].split(",")[:3])) / 3
 
 
 def test_a_person_uploads_pictures_and_reads_what_they_show(
@@ -56,8 +44,12 @@ def test_a_person_uploads_pictures_and_reads_what_they_show(
             expect(page.get_by_alt_text("The uploaded picture")).to_be_visible()
             expect(page.get_by_alt_text("The same picture as a square of 8 by 8 pixels, enlarged")).to_be_visible()
             expect(page.get_by_text("64.0")).to_be_visible()
-            assert overflow(page) <= 0
-            assert brightness(page, ".answers", "color") < 100 < brightness(page, ".stApp", "backgroundColor")
+            assert chromium.overflow(page) <= 0
+            assert (
+                chromium.brightness(page.locator(".answers").first, "color")
+                < 100
+                < chromium.brightness(page.locator(".stApp").first, "backgroundColor")
+            )
             for picture in (blue, large):
                 chromium.classify(page, picture)
                 expect(rows.first).to_contain_text("blue sea")
@@ -68,8 +60,12 @@ def test_a_person_uploads_pictures_and_reads_what_they_show(
         with chromium.visitor(browser, chromium.PHONE, dark=True) as context:
             page = chromium.open_app(context, address)
             rows = chromium.classify(page, red)
-            assert overflow(page) <= 0
-            assert brightness(page, ".answers", "color") > 180 > brightness(page, ".stApp", "backgroundColor")
+            assert chromium.overflow(page) <= 0
+            assert (
+                chromium.brightness(page.locator(".answers").first, "color")
+                > 180
+                > chromium.brightness(page.locator(".stApp").first, "backgroundColor")
+            )
             boxes = [row.bounding_box() for row in rows.all()]
             bottoms = [0.0] + [box["y"] + box["height"] for box in boxes if box]
             assert all(box and box["y"] >= bottom for box, bottom in zip(boxes, bottoms, strict=False))
@@ -108,9 +104,11 @@ def test_several_pictures_why_and_all_models_fit_a_telephone_in_the_dark(
         page.get_by_text("All 2 models side by side").click()
         expect(page.locator("ol.answers")).to_have_count(3, timeout=chromium.PATIENCE)
         chromium.settle(page)
-        assert overflow(page) <= 0
-        assert overlaps(page.locator(BLOCKS)) == []
-        assert overlaps(page.locator(f"{chromium.ANSWER}, [data-testid=stImage], [data-testid=stToggle]")) == []
+        assert chromium.overflow(page) <= 0
+        assert chromium.overlaps(page.locator(chromium.BLOCKS)) == []
+        assert (
+            chromium.overlaps(page.locator(f"{chromium.ANSWER}, [data-testid=stImage], [data-testid=stToggle]")) == []
+        )
         page.locator("input[type=file]").set_input_files(too_large)
         page.get_by_text("32.0MB or smaller").wait_for()
         expect(rows.first).to_contain_text("red apple")
@@ -146,14 +144,14 @@ def test_test_pictures_are_reached_by_keyboard(
         chromium.settle(page)
         boxes = [sample.bounding_box() for sample in samples.all()]
         assert all(box and box["width"] >= 72 and box["height"] >= 72 for box in boxes)
-        assert overlaps(samples) == []
+        assert chromium.overlaps(samples) == []
         assert all(image.get_attribute("alt") for image in samples.locator("img").all())
         samples.nth(4).focus()
         page.keyboard.press("Tab")
         expect(samples.nth(5)).to_be_focused()
         page.keyboard.press("Enter")
         page.get_by_text("the picture is filed as").wait_for()
-        assert overflow(page) <= 0
+        assert chromium.overflow(page) <= 0
 
 
 def test_an_archive_becomes_a_table_to_download(
@@ -173,8 +171,8 @@ def test_an_archive_becomes_a_table_to_download(
         page.get_by_text("2 of 3 files classified").wait_for()
         page.get_by_text("1 could not be read").wait_for()
         chromium.settle(page)
-        assert overflow(page) <= 0
-        assert overlaps(page.locator(BLOCKS)) == []
+        assert chromium.overflow(page) <= 0
+        assert chromium.overlaps(page.locator(chromium.BLOCKS)) == []
         with page.expect_download() as download:
             page.get_by_role("button", name="All of it as CSV").click()
         written = download.value.path().read_text(encoding="utf-8")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.gui import browser as chromium
 from tests.gui.conftest import LogComparison, Register
@@ -19,7 +19,6 @@ pytestmark = [
 ]
 PICTURE = ".pictures li"
 CHART = "[data-testid=stVegaLiteChart] :is(canvas, svg)"
-BLOCKS = "[data-testid=stMainBlockContainer] > [data-testid=stVerticalBlock] > *"
 
 
 @pytest.fixture
@@ -42,45 +41,21 @@ def open_page(context: BrowserContext, address: str, name: str, heading: str) ->
     page.goto(f"{address}/{name}")
     page.get_by_role("heading", name=heading).wait_for()
     page.locator(PICTURE).first.wait_for()
-    settle(page)
+    chromium.settle(page)
     return page
-
-
-def settle(page: Page) -> None:
-    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
-    page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
-
-
-def overlaps(elements: Locator) -> list[tuple[int, int]]:
-    """Which two of the elements share more than a pixel of the page."""
-    boxes = [box for element in elements.all() if (box := element.bounding_box()) and box["width"] and box["height"]]
-    found = []
-    for second, b in enumerate(boxes):
-        for first, a in enumerate(boxes[:second]):
-            wide = min(a["x"] + a["width"], b["x"] + b["width"]) - max(a["x"], b["x"])
-            high = min(a["y"] + a["height"], b["y"] + b["height"]) - max(a["y"], b["y"])
-            if wide > 1 and high > 1:
-                found.append((first, second))
-    return found
 
 
 def assert_fits(page: Page) -> None:
     """Nothing lies upon something else, nothing is wider than the window."""
-    assert page.locator(BLOCKS).count() > 3
-    assert not overlaps(page.locator(BLOCKS))
-    assert not overlaps(page.locator(PICTURE))
-    assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+    assert page.locator(chromium.BLOCKS).count() > 3
+    assert not chromium.overlaps(page.locator(chromium.BLOCKS))
+    assert not chromium.overlaps(page.locator(PICTURE))
+    assert chromium.overflow(page) <= 0
     width = page.viewport_size["width"]
     for element in [*page.locator(PICTURE).all(), *page.locator(CHART).all()]:
         box = element.bounding_box()
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width + 1
-
-
-def brightness(element: Locator, colour: str) -> float:
-    """Mean of the RGB values, 0 to 255, of a CSS colour of the element."""
-    css = element.evaluate(f"element => getComputedStyle(element).{colour}")
-    return sum(map(float, css[css.index("(") + 1 : -1].split(",")[:3])) / 3
 
 
 def test_a_person_compares_models_and_sees_pictures(address: str, browser: Browser, tmp_path: Path) -> None:
@@ -90,18 +65,18 @@ def test_a_person_compares_models_and_sees_pictures(address: str, browser: Brows
         expect(page.locator(CHART)).to_have_count(5)
         assert_fits(page)
         page.get_by_text("Only mobilenet_transfer is right").click()
-        settle(page)
+        chromium.settle(page)
         expect(page.locator(PICTURE).first).to_contain_text("vit_transfer:")
         page.get_by_role("radio", name="Size").click()
-        settle(page)
+        chromium.settle(page)
         expect(page.locator(CHART)).to_have_count(5)
 
     with chromium.visitor(browser, chromium.PHONE, dark=True) as context:
         page = open_page(context, address, "compare", "Which model to ship?")
         expect(page.locator(CHART)).to_have_count(5)
         assert_fits(page)
-        assert brightness(page.locator(".pictures .truth").first, "color") > 180
-        assert brightness(page.locator(".stApp"), "backgroundColor") < 60
+        assert chromium.brightness(page.locator(".pictures .truth").first, "color") > 180
+        assert chromium.brightness(page.locator(".stApp"), "backgroundColor") < 60
         chromium.screenshot(page, tmp_path / "compare.png")
         assert (tmp_path / "compare.png").stat().st_size > 50_000
 
@@ -125,7 +100,7 @@ def test_a_person_looks_through_mistakes_with_the_keyboard(
         page.keyboard.press("Enter")
         truths = page.locator(".pictures .truth")
         expect(truths.first).to_have_text("white rabbit")
-        settle(page)
+        chromium.settle(page)
         assert set(truths.all_text_contents()) == {"white rabbit"}
 
         log_comparison(register(model="vit_scratch"))  # while the app runs
