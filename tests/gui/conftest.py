@@ -1,6 +1,7 @@
 """Real registries with tiny models, and picture files."""
 
 import shutil
+import sys
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -43,6 +44,12 @@ def as_file(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     buffer = BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def _main_module_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streamlit makes the app Python's main module: processes started by later tests would begin by running it."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 @pytest.fixture(scope="session")
