@@ -59,11 +59,17 @@ def as_csv(rows: Sequence[Row]) -> str:
     writer = csv.writer(text)
     writer.writerow(field.name for field in fields(Row))
     for row in rows:
-        name = f"'{row.file}" if row.file.startswith(("=", "+", "-", "@", "\t", "\r")) else row.file
         confidence = "" if row.confidence is None else f"{row.confidence:.4f}"
         strange = "" if row.strange is None else row.strange
-        writer.writerow([name, row.class_name, row.superclass_name, confidence, row.likely, strange, row.problem])
+        writer.writerow(
+            [no_formula(row.file), row.class_name, row.superclass_name, confidence, row.likely, strange, row.problem]
+        )
     return text.getvalue()
+
+
+def no_formula(name: str) -> str:
+    """A file's name for a cell of a spreadsheet, which takes some for formulas unless a quote stands before."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
 
 
 def _row(model: Model, name: str, probabilities: np.ndarray) -> Row:

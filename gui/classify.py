@@ -24,6 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gui import command_line, pictures
+from gui.batch import no_formula
 from gui.command_line import UsageError
 from gui.pictures import PictureError
 from gui.registry import Answer, Model
@@ -31,7 +32,7 @@ from gui.registry import Answer, Model
 TOP_K = 5
 BATCH = 64  # pictures that the model is given at once
 CHUNK = 16  # files that a thread reads in one go
-THREADS = min(8, os.cpu_count() or 1)  # a picture of 64 million pixels takes 1.3 GB while it is read
+THREADS = min(8, os.cpu_count() or 1)  # large pictures are read one at a time, see gui.pictures
 AHEAD = max(2 * BATCH // CHUNK, 2 * THREADS)  # chunks that may lie ready or be read while the model works
 LISTED = 1000  # unreadable files, at most
 SOME_UNREADABLE = 1
@@ -211,13 +212,20 @@ def _write_json(results: Iterable[Result], stream: TextIO) -> None:
 
 
 def _write_csv(results: Iterable[Result], stream: TextIO) -> None:
-    """One row for each answer."""
+    """One row for each answer; spreadsheets take no file's name for a formula."""
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["picture", "rank", "class", "superclass", "probability", "unfamiliar"])
     for result in results:
         unfamiliar = "" if result.unfamiliar is None else str(result.unfamiliar).lower()
         for rank, answer in enumerate(result.answers, start=1):
-            row = [result.file, rank, answer.class_name, answer.superclass_name, _rounded(answer), unfamiliar]
+            row = [
+                no_formula(result.file),
+                rank,
+                answer.class_name,
+                answer.superclass_name,
+                _rounded(answer),
+                unfamiliar,
+            ]
             writer.writerow(row)
 
 

@@ -21,6 +21,8 @@ WORKING_SIDE = 1024  # pixels: larger pictures are reduced to a longer side of o
 
 Squaring = Literal["crop", "pad"]
 _large = threading.Semaphore()
+# Blocks of more than 32 MB go back to the system when they are freed; of Pillow's 16 MB many are kept.
+Image.core.set_block_size(64 * 2**20)
 
 
 class PictureError(Exception):
@@ -103,7 +105,9 @@ def _turn_upright(image: Image.Image) -> None:
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         image = _eight_bits(image)
-    image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    if image.mode != mode:  # Pillow would copy it
+        image = image.convert(mode)
     factor = max(image.size) // WORKING_SIDE
     if factor > 1:
         image = image.reduce(factor)

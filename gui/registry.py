@@ -368,15 +368,19 @@ def load(version: Version) -> Model:
 
     RegistryError if it does not load.
     """
-    from mlflow.artifacts import download_artifacts
     from mlflow.pyfunc import load_model
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
-    # What a server sends goes with the model; files of a store on this machine are read in place.
-    is_server = version.tracking_uri.startswith(("http://", "https://"))
-    temporary = tempfile.TemporaryDirectory(prefix="model-") if is_server else None
+    temporary = None
     try:
-        place = temporary.name if temporary else None
-        folder = download_artifacts(f"models:/{version.name}/{version.number}", dst_path=place)
+        repository = get_artifact_repository(f"models:/{version.name}/{version.number}")
+        place = repository
+        while hasattr(place, "repo"):  # of a registered model, the place its files are in
+            place = place.repo
+        if not isinstance(place, LocalArtifactRepository):  # whose files are read where they are
+            temporary = tempfile.TemporaryDirectory(prefix="model-")  # goes with the model
+        folder = repository.download_artifacts("", dst_path=temporary.name if temporary else None)
         packaged = load_model(folder, suppress_warnings=True)
     except Exception as error:  # the network, the disk, and the code that came with the model
         logger.warning("%s does not load", version, exc_info=True)
@@ -390,7 +394,7 @@ def load(version: Version) -> Model:
 
 def without_password(uri: str) -> str:
     """A URI as it may be shown on a page."""
-    return re.sub(r"//[^/]*@", "//", uri)
+    return re.sub(r"//[^/\s]*@", "//", uri)
 
 
 def _in_sqlite_uri(folder: Path) -> Path:

@@ -47,11 +47,14 @@ def app_of(packaged: Any) -> "Starlette":
 
     @app.middleware("http")
     async def only_json(request: "Request", call_next: Any) -> "Response":
-        kind = request.headers.get("content-type", "").split(";")[0].strip()
+        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
         if request.method == "POST" and kind != JSON:
             return _refused(
                 415, f"the request is {kind or 'of no type'}: send JSON, with the header Content-Type: {JSON}"
             )
+        request.scope["headers"] = [  # MLflow knows the type in small letters only
+            (name, value.lower() if name == b"content-type" else value) for name, value in request.scope["headers"]
+        ]
         length = request.headers.get("content-length", "")
         if request.method == "POST" and not (length.isdecimal() and int(length) <= MAX_MEGABYTES * 2**20):
             return _refused(

@@ -61,7 +61,11 @@ def started_app(**environment: str) -> "Iterator[tuple[str, subprocess.Popen[byt
             yield address, server
         finally:
             server.terminate()
-            server.wait(timeout=20)
+            try:
+                server.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
 
 
 def _becomes_healthy(address: str, server: subprocess.Popen[bytes]) -> bool:

@@ -5,9 +5,7 @@ python -m tests.gui.fuzz [COUNT] [--seed N]    2,000 files by default, in half a
 
 import argparse
 import random
-import resource
 import struct
-import sys
 import time
 import warnings
 import zlib
@@ -20,6 +18,7 @@ from PIL import Image
 
 from gui import pictures
 from gui.pictures import PictureError
+from tests.gui import memory
 from tests.gui.conftest import as_file
 
 WIDTH, HEIGHT = 211, 157  # found again in any header
@@ -28,12 +27,12 @@ SIZES = (0, 1, 2, 255, 10_000, 16_383, 30_000, 65_535, 100_000, 2**31 - 1, 2**32
 
 @dataclass
 class Report:
-    """What became of the files. slowest: CPU seconds of one file; growth: MB by which the process's peak rose."""
+    """What became of the files. slowest: CPU seconds of one file; peak: MB by which the process grew at most."""
 
     pictures: int = 0
     refusals: int = 0
     slowest: float = 0
-    growth: float = 0
+    peak: float = 0
     reasons: Counter[str] = field(default_factory=Counter)
 
 
@@ -129,31 +128,25 @@ def run(count: int, seed: int = 0) -> Report:
     rng = random.Random(seed)
     whole = list(originals().values())
     report = Report()
-    before = _peak()
-    for number in range(count):
-        content = whole[number % len(whole)]
-        for _ in range(rng.choice((1, 1, 2))):
-            content = rng.choice(MUTATIONS)(content, rng) or content
-        started = time.process_time()
-        try:
-            picture = pictures.load(content)
-            assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3, picture.shape
-            assert 0 < min(picture.shape[:2]) <= max(picture.shape[:2]) < 2 * pictures.WORKING_SIDE, picture.shape
-            report.pictures += 1
-        except PictureError as refusal:
-            assert "\n" not in str(refusal), refusal
-            assert len(str(refusal)) < 300, refusal
-            report.refusals += 1
-            report.reasons[str(refusal).split("(")[0].split(",")[0]] += 1
-        report.slowest = max(report.slowest, time.process_time() - started)
-    report.growth = _peak() - before
+    with memory.growth() as growth:
+        for number in range(count):
+            content = whole[number % len(whole)]
+            for _ in range(rng.choice((1, 1, 2))):
+                content = rng.choice(MUTATIONS)(content, rng) or content
+            started = time.process_time()
+            try:
+                picture = pictures.load(content)
+                assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3, picture.shape
+                assert 0 < min(picture.shape[:2]) <= max(picture.shape[:2]) < 2 * pictures.WORKING_SIDE, picture.shape
+                report.pictures += 1
+            except PictureError as refusal:
+                assert "\n" not in str(refusal), refusal
+                assert len(str(refusal)) < 300, refusal
+                report.refusals += 1
+                report.reasons[str(refusal).split("(")[0].split(",")[0]] += 1
+            report.slowest = max(report.slowest, time.process_time() - started)
+    report.peak = growth.peak
     return report
-
-
-def _peak() -> float:
-    """The most memory this process has had so far, in MB."""
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def main() -> None:
@@ -165,7 +158,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     report = run(arguments.count, arguments.seed)
     print(f"{report.pictures} pictures, {report.refusals} refusals; slowest {report.slowest:.2f} s of CPU; ", end="")
-    print(f"peak memory grew by {report.growth:.0f} MB")
+    print(f"memory grew by {report.peak:.0f} MB at most")
     for reason, times in report.reasons.most_common():
         print(f"{times:5}  {reason}")
 

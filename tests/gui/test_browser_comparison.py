@@ -103,6 +103,14 @@ def test_a_person_looks_through_mistakes_with_the_keyboard(
         chromium.settle(page)
         assert set(truths.all_text_contents()) == {"white rabbit"}
 
+        page.get_by_role("link", name="Compare").click()
+        page.get_by_role("heading", name="Which model to ship?").wait_for()
+        page.get_by_role("link", name="Mistakes").click()
+        page.get_by_role("heading", name="Mistakes").wait_for()
+        expect(truths.first).to_have_text("white rabbit")  # the choice is still there
+        chromium.settle(page)
+        assert set(truths.all_text_contents()) == {"white rabbit"}
+
         log_comparison(register(model="vit_scratch"))  # while the app runs
         page.get_by_role("combobox", name="The model says").focus()
         page.keyboard.type("red")

@@ -147,6 +147,17 @@ def test_csv_has_a_row_for_each_answer(register: Register, command: Command, alb
     assert {file.name for file in tmp_path.iterdir()} == {"album", "answers.csv", "mlflow.db", "models"}
 
 
+def test_no_file_name_is_a_formula_of_a_spreadsheet(
+    register: Register, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register()
+    (tmp_path / "=1+1.png").write_bytes(picture_file(RED))
+    monkeypatch.chdir(tmp_path)
+    ran = command("=1+1.png", "--top", 1, "--csv", "-")
+    assert [row["picture"] for row in csv.DictReader(io.StringIO(ran.out))] == ["'=1+1.png"]
+    assert command("=1+1.png").lines[0]["picture"] == "=1+1.png"
+
+
 def test_a_csv_file_stays_as_it_was_where_the_model_fails(
     register: Register, command: Command, album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,8 +1,15 @@
 """What the app asks of a registry and of a loaded version."""
 
+import gc
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import FileInfo
+from mlflow.store.artifact import artifact_repository_registry
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 from gui import registry
 from gui.registry import Registry, RegistryError
@@ -123,3 +130,61 @@ def test_a_version_that_promises_nothing_has_no_sets(register: Register, metadat
     model = registry.load(registry.connect().champions()[0])
     assert model.conformal == {}
     assert model.prediction_set(np.full(6, 1 / 6, np.float32), "90") is None
+
+
+class Far(ArtifactRepository):
+    """Files that have to be fetched, as those in S3 have."""
+
+    def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
+        top = self._place("")
+        return [
+            FileInfo(str(file.relative_to(top)), file.is_dir(), None if file.is_dir() else file.stat().st_size)
+            for file in (self._place(path or "")).iterdir()
+        ]
+
+    def _download_file(self, remote_file_path: str, local_path: str) -> None:
+        shutil.copy(self._place(remote_file_path), local_path)
+
+    def log_artifact(self, local_file: str, artifact_path: str | None = None) -> None:
+        raise NotImplementedError
+
+    def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
+        raise NotImplementedError
+
+    def _place(self, path: str) -> Path:
+        return Path(self.artifact_uri.removeprefix("far://")) / path
+
+
+@pytest.mark.parametrize("scheme", ["file", "far"])
+def test_only_files_that_were_fetched_for_a_model_go_with_it(
+    register: Register, tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.setitem(artifact_repository_registry._artifact_repository_registry._registry, "far", Far)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    register()
+    MlflowClient(tracking_uri=tracking_uri).create_model_version(
+        NAME, f"{scheme}://{tmp_path / 'models' / '0'}", tags={"model": "a"}
+    )
+    model = registry.load(registry.connect().version(NAME, 2))
+    assert model.probabilities(np.zeros((1, 9, 9, 3), np.uint8)).argmax() == 4
+    fetched = list(temporary.rglob("MLmodel"))
+    assert len(fetched) == (scheme == "far")
+    del model
+    gc.collect()
+    assert not list(temporary.rglob("MLmodel"))
+    assert (tmp_path / "models" / "0" / "MLmodel").is_file()
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("https://someone:secret@example.com:5000/a", "https://example.com:5000/a"),
+        ("postgresql://me:s3@cr@t@db/mlflow", "postgresql://db/mlflow"),
+        ("http://example.com, said someone@example.com", "http://example.com, said someone@example.com"),
+        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+    ],
+)
+def test_a_uri_is_shown_without_its_password_and_nothing_else_missing(uri: str, shown: str) -> None:
+    assert registry.without_password(uri) == shown

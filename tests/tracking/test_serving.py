@@ -23,6 +23,7 @@ from mlflow.pyfunc import load_model
 from PIL import Image
 
 from gui import registry as app
+from gui import serve
 from stages.tracking import registry
 from stages.tracking.explorer import Explorer
 from stages.tracking.gate import Gate
@@ -80,12 +81,12 @@ def _ask(uri: str, body: Any, kind: str | None = "application/json") -> requests
     return requests.post(f"{uri}/invocations", data=data, headers={"Content-Type": kind} if kind else {}, timeout=60)
 
 
-def _status_of_a_request_of(length: int, uri: str) -> int:
+def _status_of_a_request_of(length: str, uri: str) -> int:
     """What a request is answered that claims so many bytes, before any of them is sent."""
     connection = HTTPConnection(uri.removeprefix("http://"), timeout=60)
     connection.putrequest("POST", "/invocations")
     connection.putheader("Content-Type", "application/json")
-    connection.putheader("Content-Length", str(length))
+    connection.putheader("Content-Length", length)
     connection.endheaders()
     try:
         return connection.getresponse().status
@@ -162,9 +163,19 @@ def test_the_served_champion_names_classes_and_refuses_bad_requests(
             answer = _ask(uri, {"inputs": GREY}, kind)
             assert (answer.status_code, answer.json()["error_code"]) == (415, "BAD_REQUEST"), kind
             assert "send JSON" in answer.json()["message"]
+        assert _ask(uri, {"inputs": GREY}, "Application/JSON; charset=UTF-8").status_code == 200
         assert _ask(uri, "[" * 100_000).status_code == 400
         assert "too many digits" in _ask(uri, f'{{"inputs": [[[[{"1" * 5_000}]]]]}}').json()["message"]
-        assert _status_of_a_request_of(33 * 2**20, uri) == 413
+        limit = serve.MAX_MEGABYTES * 2**20
+        assert _status_of_a_request_of(str(limit + 1), uri) == 413
+        assert _status_of_a_request_of("many", uri) in (400, 413)
+        chunks = requests.post(
+            f"{uri}/invocations", data=iter([b"{}"]), headers={"Content-Type": serve.JSON}, timeout=60
+        )
+        assert (chunks.status_code, "an unknown number of bytes" in chunks.text) == (413, True)
+        fitting = json.dumps({"inputs": GREY})
+        assert _ask(uri, fitting + " " * (limit - len(fitting))).status_code == 200
+        assert _ask(uri, fitting + " " * (limit - len(fitting) + 1)).status_code == 413
 
         Image.fromarray(pictures(1, side=40)[0]).save(tmp_path / "picture.jpg")
         answers = json.loads(_run_line_of_the_readme(uri, tmp_path))["predictions"]
