@@ -11,6 +11,7 @@ from .style import colours, house_style
 def study(table: pd.DataFrame, label: str, *, logarithmic: bool = False) -> Figure:
     """Top-1 on validation against what was varied, and against minutes of training, one line a model.
 
+    The dots of a single model are labelled with what was varied.
     table: columns model, value, val_top1 (share), minutes. label: of the first axis; its ticks are the values.
     """
     palette = colours(list(dict.fromkeys(table["model"])))
@@ -26,7 +27,7 @@ def study(table: pd.DataFrame, label: str, *, logarithmic: bool = False) -> Figu
                     axes[1].annotate(
                         f"{row['value']:g}",
                         (row["minutes"], row["val_top1"]),
-                        (7, -4),
+                        (6, -12),  # the curve rises to the right
                         textcoords="offset points",
                         fontsize=9,
                     )
@@ -36,7 +37,7 @@ def study(table: pd.DataFrame, label: str, *, logarithmic: bool = False) -> Figu
         shares = 0 < values[0] < 1
         axes[0].set_xticks(values, [f"{value:.0%}" if shares else f"{value:g}" for value in values])
         axes[0].set_xlabel(label)
-        axes[1].set_xlabel("minutes of training")
+        axes[1].set_xlabel("minutes of training" + (f"; at the dots: {label}" if len(palette) == 1 else ""))
         axes[1].set_xlim(left=0)
         axes[0].set_ylim(0, min(1.0, 1.15 * table["val_top1"].max()))
         axes[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
