@@ -13,7 +13,7 @@ import numpy as np
 from gui import pictures
 from gui.archives import File
 from gui.pictures import PictureError, Squaring
-from gui.registry import Model
+from gui.registry import Model, RegistryError
 
 AT_ONCE = 16  # pictures in one call of the model
 
@@ -37,8 +37,10 @@ class Row:
 def classify(model: Model, files: Sequence[File], squaring: Squaring) -> Iterator[Row]:
     """One row for each file, in order; a file that cannot be read has its reason as `problem` and stops nothing.
 
-    Holds the pixels of one picture and AT_ONCE shrunk ones. RegistryError if the model fails.
+    Holds the pixels of one picture and AT_ONCE shrunk ones. RegistryError if the model fails on the first
+    ones, all of them.
     """
+    answered = False
     for start in range(0, len(files), AT_ONCE):
         group = files[start : start + AT_ONCE]
         seen: list[np.ndarray] = []
@@ -46,11 +48,19 @@ def classify(model: Model, files: Sequence[File], squaring: Squaring) -> Iterato
         for place, file in enumerate(group):
             try:
                 seen.append(model.sees(pictures.square(pictures.load(file.read()), squaring)))
-            except PictureError as error:
+            except (PictureError, RegistryError) as error:
                 problems[place] = str(error)
-        rows = iter(model.probabilities(np.stack(seen)) if seen else [])
+        answers = _answers(model, seen)
+        if answers and not answered and all(isinstance(answer, RegistryError) for answer in answers):
+            raise answers[0]  # type: ignore[misc] # it is one of these
+        rest = iter(answers)
         for place, file in enumerate(group):
-            yield Row(file.name, problem=problems[place]) if place in problems else _row(model, file.name, next(rows))
+            answer = problems[place] if place in problems else next(rest)
+            if isinstance(answer, np.ndarray):
+                answered = True
+                yield _row(model, file.name, answer)
+            else:
+                yield Row(file.name, problem=str(answer))
 
 
 def as_csv(rows: Sequence[Row]) -> str:
@@ -70,6 +80,18 @@ def as_csv(rows: Sequence[Row]) -> str:
 def no_formula(name: str) -> str:
     """A file's name for a cell of a spreadsheet, which takes some for formulas unless a quote stands before."""
     return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
+
+
+def _answers(model: Model, seen: Sequence[np.ndarray]) -> list[np.ndarray | RegistryError]:
+    """The probabilities of each picture, (C,), or what kept the model from giving any."""
+    if not seen:
+        return []
+    try:
+        return list(model.probabilities(np.stack(seen)))
+    except RegistryError as error:
+        if len(seen) == 1:
+            return [error]
+    return [answer for picture in seen for answer in _answers(model, [picture])]  # it may fail on one of them only
 
 
 def _row(model: Model, name: str, probabilities: np.ndarray) -> Row:

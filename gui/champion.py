@@ -11,7 +11,7 @@ LOADED_AT_ONCE = 6  # models kept in memory
 def choose() -> Version:
     """The champion to use, asked of the registry at every interaction; a selector where several are registered.
 
-    Says so when it is not the one of the interaction before.
+    Says so when another one than at the interaction before has taken over, of this registered model or of another.
     """
     champions = registry.wanted(registry.connect().champions())
     names = [champion.name for champion in champions]
@@ -23,13 +23,18 @@ def choose() -> Version:
             key="model_name",
             persist_state="session",
             help="Each has its own champion; the newest one first.",
+            on_change=_forget_the_last,  # what a person chose is no news
         )
     champion = champions[names.index(name)]
-    seen = st.session_state.setdefault("champions", {})
-    if seen.get(name, champion) != champion:
-        st.toast(f"A new champion answers now: {champion}.", icon=":material/trophy:")
-    seen[name] = champion
+    seen = st.session_state.setdefault("champions", {})  # by registered model
+    if champion != seen.get(name, st.session_state.get("champion", champion)):
+        st.toast(f"There is a new champion: {champion}.", icon=":material/trophy:")
+    seen[name] = st.session_state["champion"] = champion
     return champion
+
+
+def _forget_the_last() -> None:
+    st.session_state.pop("champion", None)
 
 
 def rivals(champion: Version) -> dict[str, Version]:

@@ -15,6 +15,7 @@ _FURTHER = ("#CC79A7", "#E69F00", "#56B4E9", "#999999")  # grey, not black: some
 GREY = "#999999"
 HEIGHT = 380  # pixels, legend and axes included
 PERCENT = ".1%"
+SMOOTHED = 5  # neighbouring reports of a training, of some hundred pictures each
 _ZERO_TO_ONE = alt.Scale(domain=[0, 1])
 Layers = alt.LayerChart | alt.FacetChart
 COSTS = {
@@ -42,29 +43,43 @@ def accuracy_against_cost(summary: pd.DataFrame, cost: str) -> Layers:
     ]
     chosen = _chosen_in_legend()
     base = alt.Chart(summary).encode(x=x, color=_colour(summary), opacity=_faded(chosen), tooltip=tooltip)
-    intervals = base.mark_rule(strokeWidth=2).encode(y=_share("low", "top-1 on test"), y2="high")
-    points = base.mark_point(filled=True, size=130).encode(y=_share("top1", "top-1 on test"))
-    return alt.layer(intervals, points.add_params(chosen)).properties(height=HEIGHT)
+    title = "top-1 on test"
+    points = base.mark_point(filled=True, size=70).encode(y=_share("top1", title))
+    # Drawn last, with ends: most are shorter than a dot is high.
+    intervals = base.mark_rule(strokeWidth=1.5).encode(y=_share("low", title), y2="high")
+    tick = base.mark_tick(thickness=1.5, size=16, orient="horizontal")
+    ends = [tick.encode(y=_share(end, title)) for end in ("low", "high")]
+    return alt.layer(points.add_params(chosen), intervals, *ends).properties(height=HEIGHT)
 
 
-def learning_curves(curves: pd.DataFrame, measure: str) -> alt.Chart:
-    """A measure on validation, val_top1 or val_loss, over the minutes of training; a point for each epoch."""
-    is_share = measure == "val_top1"
-    title = "top-1 on validation" if is_share else "loss on validation (nats)"
+def learning_curves(curves: pd.DataFrame, steps: pd.DataFrame, measure: str) -> Layers:
+    """A measure, top1 or loss, over the minutes of training: dots on validation, a thin line on the batches between.
+
+    curves: a row for each epoch; steps: for each report in between, smoothed here; without rows there are no lines.
+    """
+    is_share = measure == "top1"
+    title = "top-1" if is_share else "loss (nats)"
+    of_batch, of_epoch = f"train_{measure}", f"val_{measure}"
     table = curves.assign(minutes=curves["seconds"] / 60)
-    y = _share(measure, title) if is_share else alt.Y(measure, title=title, scale=alt.Scale(zero=False))
-    return _lines(
-        table,
-        x=alt.X("minutes", title=COSTS["minutes"], scale=alt.Scale(zero=True)),
-        y=y,
-        order="epoch",
-        tooltip=[
-            alt.Tooltip("model"),
-            alt.Tooltip("epoch"),
-            alt.Tooltip("minutes", format=".1f"),
-            alt.Tooltip(measure, title=title, format=PERCENT if is_share else ".3f"),
-        ],
+    by_model = steps.astype({"seconds": float, of_batch: float}).groupby("model", sort=False)
+    smooth = by_model[of_batch].transform(lambda rows: rows.rolling(SMOOTHED, min_periods=1, center=True).mean())
+    between = steps.assign(minutes=steps["seconds"].astype(float) / 60, **{of_batch: smooth})
+
+    def y(column: str) -> alt.Y:
+        return _share(column, title) if is_share else alt.Y(column, title=title, scale=alt.Scale(zero=False))
+
+    def tooltip(column: str, name: str, place: str) -> list[alt.Tooltip]:
+        shown = alt.Tooltip(column, title=name, format=PERCENT if is_share else ".3f")
+        return [alt.Tooltip("model"), alt.Tooltip(place), alt.Tooltip("minutes", format=".1f"), shown]
+
+    x = alt.X("minutes", title=COSTS["minutes"], scale=alt.Scale(zero=True))
+    dots = _lines(table, x, y(of_epoch), "epoch", tooltip(of_epoch, f"{title} on validation", "epoch"))
+    lines = alt.Chart(between).mark_line(strokeWidth=1)
+    thin = lines.encode(
+        x=x, y=y(of_batch), color=_colour(table), order="step", tooltip=tooltip(of_batch, f"{title} on batches", "step")
     )
+    layers = (thin, dots) if len(between) else (dots,)
+    return alt.layer(*layers).properties(height=HEIGHT)
 
 
 def robustness(table: pd.DataFrame, corruption: str | None) -> alt.Chart:

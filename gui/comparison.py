@@ -24,6 +24,7 @@ RUN_TAG = "comparison_run_id"  # of a version
 KEPT_AT_ONCE = 3  # comparisons whose downloaded files are kept
 COLUMNS = {  # of each table, beside `model`
     "curves": ("epoch", "seconds", "val_loss", "val_top1"),
+    "steps": ("step", "seconds", "train_loss", "train_top1"),
     "classes": ("class", "superclass", "top1"),
     "superclasses": ("actual", "predicted", "pictures", "share"),
     "reliability": ("calibration", "confidence", "accuracy", "pictures"),

@@ -3,13 +3,14 @@
 Everything that can go wrong between here and the tracking server is a RegistryError of one line that names the way on.
 """
 
+import json
 import logging
 import os
 import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[1]
 SQLITE = "sqlite:///"
 CHAMPION = "champion"
+REGISTERED = {"code": "code_sha256", "weights": "weights_sha256"}  # tags of a version; its package says the same
 HOW_TO_MAKE_ONE = (
     "`dvc repro` trains and registers one, `make demo` a small one on generated pictures within minutes, and "
     "`make register` brings back one that was trained here"
@@ -63,6 +65,19 @@ class Version:
 
     def __str__(self) -> str:
         return f"version {self.number} of {self.name}"
+
+
+@dataclass(frozen=True)
+class Reign:
+    """A time for which a version was champion.
+
+    since, until: ISO 8601; until: empty where it lasts. rolled_back: whether a person put another one in its place.
+    """
+
+    version: Version
+    since: str
+    until: str
+    rolled_back: bool
 
 
 @dataclass(frozen=True)
@@ -156,16 +171,13 @@ class Registry:
                     ) from None
                 raise
 
-    def history(self, name: str) -> list[Version]:
-        """Every version that is or was champion of a registered model, the one promoted last first.
-
-        Their tags `promoted_at` and `demoted_at` (ISO 8601) say from when to when.
-        """
+    def history(self, name: str) -> list["Reign"]:
+        """Every time that a version of a registered model is or was its champion, the last one first."""
         with self._asked() as client:
             aliases = self._registered(client, name).aliases
             versions = [self._described(version, aliases) for version in _versions(client, name)]
-            found = [version for version in versions if "promoted_at" in version.tags]
-        return sorted(found, key=lambda version: _seconds(version.tags["promoted_at"]), reverse=True)
+        reigns = [reign for version in versions for reign in _reigns(version)]
+        return sorted(reigns, key=lambda reign: _seconds(reign.since), reverse=True)
 
     def training(self, version: Version) -> Training:
         """The run that trained a version; RegistryError where it is gone."""
@@ -246,7 +258,7 @@ class Model:
 
     conformal: by promised coverage in per cent ("90", "95") the sum of probabilities up to which classes join a
     prediction set; unfamiliar_threshold: the highest probability below which a picture is unlike the training pictures,
-    None where the version names none; flagged_familiar: the share of test pictures below it.
+    None where the version names none; flagged_familiar: the share of test pictures below it, None if not measured.
     """
 
     def __init__(self, version: Version, packaged: Any) -> None:
@@ -271,8 +283,7 @@ class Model:
         self.classifier = str(metadata.get("model", ""))
         self.test_accuracy = _number(metadata, "metrics", "test", "top1")
         self.unfamiliar_threshold = _number(metadata, "unfamiliar_threshold")
-        # Measured on the test pictures; 5 % is what the threshold was set to.
-        self.flagged_familiar = _number(metadata, "metrics", "unfamiliar", "flagged_test") or 0.05
+        self.flagged_familiar = _number(metadata, "metrics", "unfamiliar", "flagged_test")
         promised = metadata.get("conformal")
         found = {str(key): _number(promised, key) for key in promised} if isinstance(promised, dict) else {}
         self.conformal = {coverage: threshold for coverage, threshold in found.items() if threshold is not None}
@@ -368,6 +379,7 @@ def load(version: Version) -> Model:
 
     RegistryError if it does not load.
     """
+    from mlflow.models import Model as MlflowModel
     from mlflow.pyfunc import load_model
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
     from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
@@ -381,6 +393,10 @@ def load(version: Version) -> Model:
         if not isinstance(place, LocalArtifactRepository):  # whose files are read where they are
             temporary = tempfile.TemporaryDirectory(prefix="model-")  # goes with the model
         folder = repository.download_artifacts("", dst_path=temporary.name if temporary else None)
+        about = MlflowModel.load(folder).metadata or {}
+        others = [name for name, tag in REGISTERED.items() if about.get(tag) != version.tags.get(tag, about.get(tag))]
+        if others:  # before any of its code runs
+            raise RegistryError(f"Its {' and '.join(others)} are not what was registered")
         packaged = load_model(folder, suppress_warnings=True)
     except Exception as error:  # the network, the disk, and the code that came with the model
         logger.warning("%s does not load", version, exc_info=True)
@@ -411,6 +427,20 @@ def _versions(client: "MlflowClient", name: str) -> "Iterator[ModelVersion]":
         token = page.token
         if not token:
             return
+
+
+def _reigns(version: Version) -> list[Reign]:
+    """Those that the tags of a version tell of; the earlier ones stand in one tag, as JSON."""
+    tags = version.tags
+    if "promoted_at" not in tags:
+        return []
+    lasts = CHAMPION in version.aliases
+    until = "" if lasts else tags.get("demoted_at", "")
+    reigns = [Reign(version, tags["promoted_at"], until, rolled_back=not lasts and "rolled_back_at" in tags)]
+    with suppress(ValueError, TypeError):  # a tag that somebody else wrote
+        earlier = json.loads(tags.get("earlier_reigns", "[]"))
+        reigns += [Reign(version, str(since), str(until), bool(back)) for since, until, back in earlier]
+    return reigns
 
 
 def _is_missing(error: Exception) -> bool:

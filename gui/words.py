@@ -36,8 +36,22 @@ def strange(model: Model, row: np.ndarray) -> str:
     return (
         f"This picture is unlike those the model learned from: its likeliest class has {percent(float(row.max()))}, "
         f"less than the {percent(model.unfamiliar_threshold or 0)} below which a picture counts as strange. The answer "
-        f"may mean nothing. (Of familiar pictures {percent(model.flagged_familiar)} get this warning wrongly.)"
+        f"may mean nothing. ({_wrongly(model)})"
     )
+
+
+def how_strange(model: Model) -> str:
+    """What makes a picture strange, and how often that errs."""
+    if model.unfamiliar_threshold is None:
+        return "This model cannot tell whether a picture is unlike those it learned from."
+    threshold = percent(model.unfamiliar_threshold)
+    return f"Unlike those the model learned from: the likeliest class has less than {threshold}. {_wrongly(model)}"
+
+
+def _wrongly(model: Model) -> str:
+    if model.flagged_familiar is None:
+        return "The threshold is meant to flag 5\N{NARROW NO-BREAK SPACE}% of familiar pictures wrongly."
+    return f"Of familiar pictures {percent(model.flagged_familiar)} get this warning wrongly."
 
 
 def paragraphs(lines: Iterable[str]) -> str:

@@ -27,6 +27,7 @@ from stages.plots.top1 import top1
 from stages.report import claims
 from stages.report.candidate import Candidate, by_validation
 from stages.report.comparison import NOTEBOOKS, render
+from stages.report.method import published
 from stages.report.verdict import verdict
 
 matplotlib.use("Agg")
@@ -73,6 +74,7 @@ def main() -> None:
     about = prepared.superclass_names, prepared.superclass_of_class
     of_each = {
         "curves": {name: _csv(paths.RUNS / name / "history.csv", f"dvc repro train@{name}") for name in names},
+        "steps": {name: _csv(paths.RUNS / name / "steps.csv", f"dvc repro train@{name}") for name in names},
         "classes": {name: tables.classes(found, prepared.class_names, *about) for name, found in of_test.items()},
         "superclasses": {name: tables.superclasses(found, *about) for name, found in of_test.items()},
         "reliability": {name: tables.reliability(found, temperatures[name]) for name, found in of_test.items()},
@@ -90,20 +92,16 @@ def main() -> None:
         {
             "verdict": verdict(by_validation(candidates), findings, prepared.description),
             **findings,
-            "facts": {c.name: _facts(c) for c in candidates},
+            "facts": {c.name: {"cost": c.profile, "training": published(c.run)} for c in candidates},
             "dataset": prepared.description,
         },
     )
     outputs.write_text(paths.COMPARISON, render(candidates, findings, prepared.description, list(figures)))
     studies = {file.stem: _csv(file, "make study") for file in sorted(paths.STUDIES.glob("*.csv"))}
-    outputs.write_text(paths.CLAIMS, claims.render(candidates, findings, prepared.description, studies))
+    outputs.write_text(
+        paths.CLAIMS, claims.render(candidates, findings, prepared.description, studies, of_each["steps"])
+    )
     print(f"compared {', '.join(names)}: {paths.COMPARISON}")
-
-
-def _facts(candidate: Candidate) -> dict[str, Any]:
-    """Cost and training. Not the parameters: they hold paths of this machine."""
-    told = ("epochs", "seconds", "peak_memory_mb", "resolved", "hardware", "versions", "weights_sha256", "data_sha256")
-    return {"cost": candidate.profile, "training": {key: candidate.run[key] for key in told}}
 
 
 def _figures(
@@ -124,8 +122,9 @@ def _figures(
         }
         for candidate in candidates
     }
+    example = images[[EXAMPLE_OF_CORRUPTIONS]]
     examples = {
-        name: np.concatenate([corrupt(images[[EXAMPLE_OF_CORRUPTIONS]], name, severity, 0) for severity in SEVERITIES])
+        name: np.concatenate([example, *(corrupt(example, name, severity, 0) for severity in SEVERITIES)])
         for name in CORRUPTIONS
     }
     confused = {name: findings["models"][name]["confused_pairs"] for name in names}
@@ -135,7 +134,7 @@ def _figures(
             NOTEBOOKS if prepared.source == "cifar100" else {},
             title=f"Top-1 on {counts['test']:,} test pictures of {prepared.source}, with 95 % intervals",
         ),
-        "learning_curves": learning_curves(of_each["curves"], len(classes)),
+        "learning_curves": learning_curves(of_each["curves"], of_each["steps"], len(classes)),
         "pareto": accuracy_against_cost(points, costs),
         "reliability": reliability(of_each["reliability"]),
         "robustness": robustness_plots.robustness(of_each["robustness"]),

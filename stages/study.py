@@ -45,7 +45,7 @@ STUDIES = {
         None,
         "budget.train_fraction",
         {share: {"budget.train_fraction": share, "budget.epochs": epochs} for share, epochs in EPOCHS_OF_SHARE.items()},
-        "share of the training pictures",
+        f"share of the training pictures, for {', '.join(map(str, EPOCHS_OF_SHARE.values()))} epochs",
         logarithmic=True,
     ),
     "patch_size": Study(

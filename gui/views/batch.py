@@ -7,7 +7,7 @@ from html import escape
 import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from gui import archives, batch, champion, pictures
+from gui import archives, batch, champion, pictures, words
 from gui.archives import ArchiveError, File
 from gui.batch import Row
 from gui.pictures import Squaring
@@ -20,7 +20,6 @@ STYLE = "<style>.unread { max-height: 20rem; overflow: auto; overflow-wrap: anyw
 def page() -> None:
     """Draw the page: uploads, the model that answers, the progress, the table."""
     st.title("Many pictures at once")
-    choice = st.container()
     uploads = st.file_uploader(
         f"Pictures, up to {pictures.MAX_MEGABYTES} MB each, or ZIP files of them, up to "
         f"{archives.MAX_ARCHIVE_MEGABYTES} MB and {archives.MAX_ENTRIES:,} pictures",
@@ -33,12 +32,11 @@ def page() -> None:
         "The model looks at a square:", list(SQUARINGS), format_func=SQUARINGS.__getitem__, horizontal=True
     )
     try:
-        with choice:
-            version = champion.choose_among(champion.rivals(champion.choose()))
+        version = champion.choose_among(champion.rivals(champion.choose()))
         if uploads:
             with st.spinner(f"Loading {version} …"):
                 model = champion.load(version)
-            _show(_rows(model, uploads, squaring))
+            _show(_rows(model, uploads, squaring), words.how_strange(model))
     except RegistryError as error:
         st.error(str(error), icon=":material/cloud_off:")
         st.button("Try again", icon=":material/refresh:")
@@ -79,7 +77,10 @@ def _unpacked(uploads: Sequence[UploadedFile]) -> tuple[list[File], list[Row]]:
     return files[: archives.MAX_ENTRIES], refused
 
 
-def _show(rows: Sequence[Row]) -> None:
+def _show(rows: Sequence[Row], strange: str) -> None:
+    if not rows:
+        st.info("There is no picture in this: choose another ZIP file, or pictures.", icon=":material/folder_off:")
+        return
     answered = [row for row in rows if not row.problem]
     unread = [row for row in rows if row.problem]
     st.markdown(f"**{len(answered):,}** of {len(rows):,} files classified.")
@@ -95,7 +96,7 @@ def _show(rows: Sequence[Row]) -> None:
                     "Confidence", min_value=0, max_value=100, format="%.1f %%"
                 ),
                 "likely": st.column_config.TextColumn("90 % certainty", help="The classes that hold the right one."),
-                "strange": st.column_config.CheckboxColumn("Strange", help="Unlike what the model learned from."),
+                "strange": st.column_config.CheckboxColumn("Strange", help=strange),
             },
             hide_index=True,
             alt="One row for each classified file",
@@ -104,7 +105,4 @@ def _show(rows: Sequence[Row]) -> None:
         st.warning(f"{len(unread):,} could not be read:", icon=":material/broken_image:")
         lines = "".join(f"<li><b>{escape(row.file)}</b>: {escape(row.problem)}</li>" for row in unread)
         st.html(f'{STYLE}<ul class="unread" tabindex="0">{lines}</ul>')
-    if rows:
-        st.download_button(
-            "All of it as CSV", batch.as_csv(rows), "answers.csv", "text/csv", icon=":material/download:"
-        )
+    st.download_button("All of it as CSV", batch.as_csv(rows), "answers.csv", "text/csv", icon=":material/download:")

@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from gui import bars, champion, comparison, pictures, saliency, samples, words
@@ -44,9 +45,6 @@ class Picked:
 def page() -> None:
     """Draw the page. The upload comes before the model is loaded, so that a picture can be chosen meanwhile."""
     st.title("What is in this picture?")
-    choice = st.container()
-    introduction = st.empty()
-    introduction.caption("Asking MLflow for the champion …")
     source = st.segmented_control(
         "Where the picture comes from",
         list(SOURCES),
@@ -55,31 +53,36 @@ def page() -> None:
         required=True,
         label_visibility="collapsed",
     )
-    place = st.container()
-    with place:
-        file = _uploaded() if source == "upload" else _photographed() if source == "camera" else None
-        squaring: Squaring = "crop"
-        if source != "sample":
-            squaring = st.radio(
-                "The model looks at a square:", list(SQUARINGS), format_func=SQUARINGS.__getitem__, horizontal=True
-            )
+    file = _uploaded() if source == "upload" else _photographed() if source == "camera" else None
+    squaring: Squaring = "crop"
+    if source != "sample":
+        squaring = st.radio(
+            "The model looks at a square:", list(SQUARINGS), format_func=SQUARINGS.__getitem__, horizontal=True
+        )
+    # Below the upload, which would jump down when they appear.
+    choice = st.container()
+    introduction = st.empty()
+    introduced: Model | None = st.session_state.get("introduced")  # stays there while the registry is asked
+    if introduced is None:
+        introduction.caption("Asking MLflow for the champion …")
+    else:
+        _introduce(introduction, introduced)
     try:
         with choice:
             versions = champion.rivals(champion.choose())
             version = champion.choose_among(versions)
-        introduction.caption(f"Loading {version} …")
-        model = champion.load(version)
-        with introduction.container():
-            _introduce(model)
-        if source == "sample":
-            with place:
-                picked = _sample(version)
-        else:
-            picked = None if file is None else Picked(_decoded(file), file.name)
+        if introduced is None or introduced.version != version:
+            introduction.caption(f"Loading {version} …")
+        model = st.session_state["introduced"] = champion.load(version)
+        _introduce(introduction, model)
+        picked = _sample(version) if source == "sample" else None
+        if file is not None:
+            picked = Picked(_decoded(file), file.name)
         if picked is not None:
             _answer(model, picked, squaring, versions)
     except RegistryError as error:
         introduction.empty()
+        st.session_state.pop("introduced", None)
         st.error(str(error), icon=":material/cloud_off:")
         st.button("Try again", icon=":material/refresh:")
     except PictureError as error:
@@ -135,7 +138,7 @@ def _sample(version: Version) -> Picked | None:
     return Picked(np.array(explorer.images[index]), f"Test picture {index}", truth)
 
 
-def _introduce(model: Model) -> None:
+def _introduce(place: DeltaGenerator, model: Model) -> None:
     role = next((alias for alias in model.version.aliases if alias != model.classifier), "")
     who = ", ".join(filter(None, (role, model.classifier)))
     line = f"**{model.version.name}**, version {model.version.number}"
@@ -143,13 +146,14 @@ def _introduce(model: Model) -> None:
     line += f", knows {len(model.class_names)} things"
     if model.test_accuracy is not None:
         line += f" and is right on {bars.percent(model.test_accuracy)} of the test pictures"
-    st.caption(line + ".")
-    if model.is_demo:
-        st.info(
-            "A demo model: it was trained on generated pictures of shapes and textures, and knows nothing of "
-            "photographs. `dvc repro` trains on real ones.",
-            icon=":material/science:",
-        )
+    with place.container():
+        st.caption(line + ".")
+        if model.is_demo:
+            st.info(
+                "A demo model: it was trained on generated pictures of shapes and textures, and knows nothing of "
+                "photographs. `dvc repro` trains on real ones.",
+                icon=":material/science:",
+            )
 
 
 def _answer(model: Model, picked: Picked, squaring: Squaring, versions: dict[str, Version]) -> None:
@@ -206,7 +210,7 @@ def _answer_beside(alias: str, version: Version, square: np.ndarray, picked: Pic
         if likely is not None:
             lines.append(words.prediction_set(likely, COVERAGE, len(row)))
         if model.is_unfamiliar(row):
-            lines.append("The picture is unlike those it learned from.")
+            lines.append(words.strange(model, row))
         st.html(bars.chart(answers) + words.paragraphs(lines))
         if why:
             _show_reasons(seen, *_reasons(model, seen, row))

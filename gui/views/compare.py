@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COSTS = {"milliseconds": "Latency", "minutes": "Training", "megabytes": "Size"}
-MEASURES = {"val_top1": "Top-1", "val_loss": "Loss"}
+MEASURES = {"top1": "Top-1", "loss": "Loss"}
 CALIBRATIONS = {"after": "After calibration", "before": "Before"}
 MEAN = "mean of all"
 
@@ -73,11 +73,12 @@ def _charts(compared: Comparison) -> None:
         )
     with right:
         st.subheader("Learning curves", anchor=False)
-        measure = _choice("Measure on validation", MEASURES, "measure")
+        measure = _choice("Measure", MEASURES, "measure")
         st.altair_chart(
-            charts.learning_curves(compared.table("curves"), measure),
-            alt=f"{MEASURES[measure]} on validation after each epoch, against minutes of training",
+            charts.learning_curves(compared.table("curves"), compared.table("steps"), measure),
+            alt=f"{MEASURES[measure]} against minutes of training, on validation and on the batches before",
         )
+        st.caption("Dots: on validation, after each epoch. Lines: on the batches trained on.")
     left, right = st.columns(2, gap="medium")
     with left:
         st.subheader("When pictures get worse", anchor=False)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from gui import bars, champion, registry
-from gui.registry import CHAMPION, Registry, Training, Version
+from gui.registry import CHAMPION, Registry, Reign, Training, Version
 from gui.views.comparison_page import failures_as_sentences
 
 SHOWN_OF_HASH = 12  # characters
@@ -89,15 +89,15 @@ def _run(asked: Registry, training: Training) -> None:
         st.caption(f"Then open <http://127.0.0.1:5000/#/{training.place}>.")
 
 
-def _history(versions: Sequence[Version]) -> None:
+def _history(reigns: Sequence[Reign]) -> None:
     st.subheader("Champions so far", anchor=False)
     st.dataframe(
         {
-            "version": [version.number for version in versions],
-            "model": [version.tags.get("model", "") for version in versions],
-            "from": [_told(version.tags.get("promoted_at")) for version in versions],
-            "until": [_until(version) for version in versions],
-            "decision": [version.tags.get("gate", "") for version in versions],
+            "version": [reign.version.number for reign in reigns],
+            "model": [reign.version.tags.get("model", "") for reign in reigns],
+            "from": [_told(reign.since) for reign in reigns],
+            "until": [_until(reign) for reign in reigns],
+            "decision": [_decision(reign) for reign in reigns],
         },
         hide_index=True,
         column_config={"version": st.column_config.NumberColumn("version", pinned=True, width="small")},
@@ -105,11 +105,16 @@ def _history(versions: Sequence[Version]) -> None:
     )
 
 
-def _until(version: Version) -> str:
-    if CHAMPION in version.aliases:
+def _until(reign: Reign) -> str:
+    if not reign.until and CHAMPION in reign.version.aliases:
         return "now"
-    rolled_back = ", rolled back" if "rolled_back_at" in version.tags else ""
-    return _told(version.tags.get("demoted_at")) + rolled_back
+    return _told(reign.until) + (", rolled back" if reign.rolled_back else "")
+
+
+def _decision(reign: Reign) -> str:
+    """What was decided last; earlier decisions about a version are not kept."""
+    tags = reign.version.tags
+    return tags.get("gate", "") if reign.since == tags["promoted_at"] else ""
 
 
 def _told(iso: str | None) -> str:

@@ -43,6 +43,7 @@ def summarize(
             **means,
             "foreign": {
                 kind: {
+                    "pictures": len(logits),
                     "flagged": unfamiliar.flagged(logits, threshold, temperature),
                     "auroc": unfamiliar.auroc(test, logits, temperature),
                 }

@@ -45,7 +45,7 @@ def robustness(tables: Mapping[str, pd.DataFrame]) -> Figure:
 def corruption_examples(examples: Mapping[str, np.ndarray]) -> Figure:
     """One picture under each corruption.
 
-    examples: by corruption (severities, H, W, 3) uint8, mildest first.
+    examples: by corruption (1 + severities, H, W, 3) uint8: the picture as it is, then the mildest first.
     """
     severities = max(len(images) for images in examples.values())
     with house_style():
@@ -57,6 +57,6 @@ def corruption_examples(examples: Mapping[str, np.ndarray]) -> Figure:
                 axis.set_xticks([])
                 axis.set_yticks([])
                 axis.grid(visible=False)
-        for severity, axis in enumerate(axes[:, 0], 1):
-            axis.set_ylabel(f"severity {severity}", fontsize=9)
+        for severity, axis in enumerate(axes[:, 0]):
+            axis.set_ylabel(f"severity {severity}" if severity else "as it is", fontsize=9)
         return figure

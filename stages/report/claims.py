@@ -10,6 +10,8 @@ from .candidate import Candidate, table
 # The models that the claims are about; others in params.yaml are no part of them.
 SCRATCH, VIT, CNN = "vit_scratch", "vit_transfer", "mobilenet_transfer"
 MUCH = 0.05  # share: a smaller gain of top-1 is not what the claims speak of
+POINTS = {"a twentieth": 0.05, "a tenth": 0.1, "a quarter": 0.25, "a half": 0.5}  # of the epoch
+NEAR = 0.02  # of the epoch: reports so near to a point are averaged
 UNTESTED = "**Not tested**"
 
 
@@ -18,10 +20,12 @@ def render(
     findings: Mapping[str, Any],
     dataset: Mapping[str, Any],
     studies: Mapping[str, pd.DataFrame],
+    steps: Mapping[str, pd.DataFrame],
 ) -> str:
     """reports/claims.md.
 
     findings: of metrics.comparison. studies: by name, the tables of `make study`; rows of other data do not count.
+    steps: for each model, what it reported while it trained: columns step and train_top1.
     """
     models = {candidate.name: candidate for candidate in candidates}
     own = {name: rows[rows["data"] == dataset["data_sha256"][:16]] for name, rows in studies.items()}
@@ -33,7 +37,7 @@ def render(
         "## Transfer learning beats training from scratch three to five times",
         _transfer(models, own.get("data_efficiency")),
         "## A CNN adapts faster than a ViT in one epoch",
-        _cnn(models, findings),
+        _cnn(models, findings, steps),
         "## Smaller patches capture more, but cost more",
         _patches(own.get("patch_size")),
         "## A ViT needs many epochs",
@@ -75,16 +79,21 @@ def _transfer(models: Mapping[str, Candidate], shares: pd.DataFrame | None) -> s
         for value in pivot.index
     ]
     header = ["training pictures", "epochs", SCRATCH, VIT, CNN, f"{VIT} / {SCRATCH}"]
+    fewest, most = rows[0], rows[-1]
+    text += (
+        f" On validation {VIT} has {most[-1]} times its top-1 with {most[0]} of the training pictures, and "
+        f"{fewest[-1]} times with {fewest[0]}; smaller shares were seen more often:"
+    )
     return "\n\n".join(
         [
-            text + " It depends on how many pictures there are to learn from (top-1 on validation):",
+            text,
             table(header, rows, words=0),
             "![Top-1 against the share of training pictures](studies/data_efficiency.png)",
         ]
     )
 
 
-def _cnn(models: Mapping[str, Candidate], findings: Mapping[str, Any]) -> str:
+def _cnn(models: Mapping[str, Candidate], findings: Mapping[str, Any], steps: Mapping[str, pd.DataFrame]) -> str:
     if said := _missing(models, VIT, CNN):
         return said
     vit, cnn = models[VIT], models[CNN]
@@ -101,9 +110,21 @@ def _cnn(models: Mapping[str, Candidate], findings: Mapping[str, Any]) -> str:
         f"{verdict}. After one epoch with pretrained weights, all layers trained, the CNN ({CNN}) names "
         f"{cnn.test['top1']:.1%} of the test pictures right after {cnn.minutes} minutes, the ViT ({VIT}) "
         f"{vit.test['top1']:.1%} after {vit.minutes} minutes: {100 * pair['difference']:.1f} points between them "
-        f"({100 * pair['low']:.1f} to {100 * pair['high']:.1f}). Their networks, image sizes and pretraining differ, "
-        "so this speaks of these two, not of all CNNs and ViTs."
+        f"({100 * pair['low']:.1f} to {100 * pair['high']:.1f}).{_within_the_epoch(steps)} Their networks, image sizes "
+        "and pretraining differ, so this speaks of these two, not of all CNNs and ViTs."
     )
+
+
+def _within_the_epoch(steps: Mapping[str, pd.DataFrame]) -> str:
+    """How the two got there, if both reported often enough."""
+    courses = []
+    for name in (CNN, VIT):
+        share = steps[name]["step"] / steps[name]["step"].max()
+        course = [steps[name]["train_top1"][(share - point).abs() <= NEAR].mean() for point in POINTS.values()]
+        if pd.isna(course).any():
+            return ""
+        courses.append(f"{', '.join(f'{top1:.0%}' for top1 in course)} ({name})")
+    return f" On the way, on the batches they trained on, after {', '.join(POINTS)} of the epoch: {'; '.join(courses)}."
 
 
 def _patches(sizes: pd.DataFrame | None) -> str:
@@ -111,7 +132,10 @@ def _patches(sizes: pd.DataFrame | None) -> str:
         return f"{UNTESTED} on this data: `make study`."
     small, large = sizes.sort_values("value").iloc[0], sizes.sort_values("value").iloc[-1]
     gain, cost = small["val_top1"] - large["val_top1"], small["minutes"] / large["minutes"]
-    verdict = "**Holds**" if gain > 0 and cost > 1 else "**Does not hold**"
+    if abs(gain) <= MUCH:
+        verdict = "**Not decided**, for the difference is small"
+    else:
+        verdict = "**Holds**" if gain > 0 and cost > 1 else "**Does not hold**"
     return (
         f"{verdict}. One epoch of the scratch ViT gives {small['val_top1']:.1%} on validation with patches of "
         f"{small['value']:g} px in {small['minutes']:.1f} minutes, {large['val_top1']:.1%} with patches of "

@@ -48,6 +48,8 @@ def render(
         "the wrong: the same among wrong answers. Macro F1: mean over the classes.",
         *picture("top1", "Top-1 on test"),
         *picture("learning_curves", "Learning curves"),
+        "Learning curves: on validation after each epoch, in the precision of training, and on the batches trained on, "
+        "a running mean of five reports. The tables are in float32, as a registered model answers.",
         "### Is it luck?",
         _pairs(findings),
         "## Cost",
@@ -58,22 +60,25 @@ def render(
         "## Can its probabilities be believed?",
         _calibration(ranked),
         "On test. NLL: negative log-likelihood, in nats. ECE: expected calibration error, 15 bins of equal mass. "
-        "Brier: 0 to 2. Each before and after dividing the logits by the temperature; a registered model answers with "
-        "the calibrated probabilities.",
+        "Brier: 0 to 2. Each before and after dividing the logits by the temperature ([Guo et al., 2017]"
+        "(https://arxiv.org/abs/1706.04599)); a registered model answers with the calibrated probabilities.",
         *picture("reliability", "Reliability before and after calibration"),
         "### Sets that hold the right class",
         _conformal(ranked),
         "Instead of one class a model can name a set that holds the right one as often as promised: how often it did "
-        "on test, and how many classes it took on average. Adaptive prediction sets.",
+        "on test, and how many classes it took on average. Adaptive prediction sets ([Romano et al., 2020]"
+        "(https://arxiv.org/abs/2006.02544)).",
         "## When pictures get worse",
         _robustness(ranked),
         f"Top-1 on {findings['altered_pictures']:,} test pictures under each corruption, mean of three severities. In "
-        "the spirit of CIFAR-100-C, but not its pictures: figures do not compare with those published for it.",
+        "the spirit of CIFAR-100-C ([Hendrycks and Dietterich, 2019](https://arxiv.org/abs/1903.12261)), but not its "
+        "pictures: figures do not compare with those published for it.",
         *picture("robustness", "Top-1 by corruption and severity"),
         *picture("corruptions", "One picture under each corruption"),
         "### When they show something else",
         _foreign(ranked),
-        "Share of pictures whose highest probability lies below the model's threshold, which flags 5 % of validation. "
+        "Share of pictures whose highest probability ([Hendrycks and Gimpel, 2017](https://arxiv.org/abs/1610.02136)) "
+        "lies below the model's threshold, which flags 5 % of validation. "
         "In brackets AUROC: the chance that a test picture scores higher than a foreign one.",
         "## Errors",
         _errors(findings, names),
@@ -190,7 +195,7 @@ def _foreign(ranked: Sequence[Candidate]) -> str:
         {
             "threshold": lambda c: f"{c.metrics['unfamiliar']['threshold']:.3f}",
             "test": lambda c: f"{c.metrics['unfamiliar']['flagged_test']:.1%}",
-            **{kind: said(kind) for kind in ranked[0].robustness["foreign"]},
+            **{f"{found['pictures']:,} {kind}": said(kind) for kind, found in ranked[0].robustness["foreign"].items()},
         },
     )
 
@@ -199,8 +204,8 @@ def _errors(findings: Mapping[str, Any], class_names: Sequence[str]) -> str:
     missed, ensemble = findings["missed_by_all"], findings["ensemble"]
     lines = [
         f"- All models miss {missed['pictures']:,} of {findings['pictures']:,} pictures ({missed['share']:.1%}); for "
-        f"{missed['same_class']:,} of them all name the same other class. The surest of those are shown below: look "
-        "there for wrong labels."
+        f"{missed['same_class']:,} of them all name the same other class. The surest of those are shown below, "
+        "with the lowest of the models' probabilities: look there for wrong labels."
     ]
     if findings["agreement"]:
         pairs = "; ".join(f"{row['first']} and {row['second']} {row['share']:.1%}" for row in findings["agreement"])

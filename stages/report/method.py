@@ -7,6 +7,14 @@ from urllib.parse import urlsplit
 
 from .candidate import Candidate, for_each
 
+# Of run.json, in comparison.json.
+TOLD = ("epochs", "seconds", "peak_memory_mb", "resolved", "hardware", "versions", "weights_sha256", "data_sha256")
+
+
+def published(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What comparison.json tells of a training, enough to write the report again; of files their names only."""
+    return {**{key: run[key] for key in TOLD}, "params": _settings(run), "dataset": {"source": _origin(run)}}
+
 
 def setting(ranked: Sequence[Candidate], dataset: Mapping[str, Any]) -> str:
     """Data, weights, budget and hardware of each model."""
@@ -24,6 +32,10 @@ def setting(ranked: Sequence[Candidate], dataset: Mapping[str, Any]) -> str:
             f"{run['peak_memory_mb'] / 1024:.1f} GiB of memory at most"
         )
     return "\n".join(lines)
+
+
+def _settings(run: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: PurePath(value).name if key == "weights" else value for key, value in run["params"].items()}
 
 
 def _share(run: Mapping[str, Any]) -> str:
@@ -83,9 +95,7 @@ def method(ranked: Sequence[Candidate], dataset: Mapping[str, Any]) -> str:
         )
     lines.append("- All settings:")
     for candidate in ranked:
-        settings = {
-            key: PurePath(value).name if key == "weights" else value for key, value in candidate.run["params"].items()
-        }
+        settings = _settings(candidate.run)
         lines.append(f"  - {candidate.name}: " + ", ".join(f"`{key}: {value}`" for key, value in settings.items()))
     return "\n".join(lines)
 

@@ -31,6 +31,7 @@ TRAINING_PICTURES = "training_pictures.npy"  # beside the packaged model: (N,) u
 
 # Tags of a version. Aliases keep no history: these do.
 PROMOTED, DEMOTED, ROLLED_BACK = "promoted_at", "demoted_at", "rolled_back_at"  # times, ISO 8601
+EARLIER_REIGNS = "earlier_reigns"  # of a version that is champion again: JSON, [promoted, demoted, rolled back] of each
 GATE = "gate"  # the sentence that made it champion, challenger or neither
 PROMOTION = "promotion"  # how it came to be champion
 MATCH = "gate_match"  # its comparison with a champion, as JSON
@@ -315,6 +316,10 @@ def _move(
     number = str(champion.version)
     if aliases.get(CHAMPION) != number:
         moment = to_iso(now())
+        if PROMOTED in champion.tags and DEMOTED in champion.tags:
+            earlier = json.loads(champion.tags.get(EARLIER_REIGNS, "[]"))
+            earlier.append([champion.tags[PROMOTED], champion.tags[DEMOTED], ROLLED_BACK in champion.tags])
+            client.set_model_version_tag(name, number, EARLIER_REIGNS, json.dumps(earlier))
         client.set_model_version_tag(name, number, PROMOTED, moment)
         if ROLLED_BACK in champion.tags:
             client.delete_model_version_tag(name, number, ROLLED_BACK)

@@ -136,6 +136,13 @@ class PackagedClassifier(PythonModel):
         except classifiers.ClassifierError as error:
             # Without what caused it: the line is written for people, and says more than a library's.
             raise MlflowException.invalid_parameter_value(str(error).replace(f"{root}/", "")) from None
+        described = json.loads(
+            (Path(context.artifacts[MODEL_ARTIFACT]) / "classifier.json").read_text(encoding="utf-8")
+        )
+        if described["weights_sha256"] != self.metadata.get("weights_sha256", described["weights_sha256"]):
+            raise MlflowException.invalid_parameter_value(
+                "the weights of this model are others than those that were registered: register the model again"
+            )
 
     def predict(
         self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None

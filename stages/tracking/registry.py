@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
 from mlflow.entities import LoggedModelOutput, Metric
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from . import champion
 from .champion import (
@@ -39,6 +42,8 @@ from .store import Store
 COMPARISON = "comparison"  # name of the run
 COMPARISON_SHA256 = "comparison_sha256"  # tag of it: hash of its files
 PLOTS_SHA256 = "plots_sha256"  # tag of a model's run: hash of its pictures
+FILES_SHA256 = "files_sha256"  # tag of a version: hash of all files of its package
+ADDED_BY_MLFLOW = "registered_model_meta"  # to a package that it fetched
 LOGGED_AGAIN = "logged_again"  # tag of a version: why the same package is registered a second time
 
 
@@ -142,7 +147,7 @@ def _ensure_version(
         if problem is None:
             return version
         tags.setdefault(LOGGED_AGAIN, f"version {version.version}: {problem}")
-    logged = _log_model(client, experiment_id, run_id, package, train_images)
+    logged, tags[FILES_SHA256] = _log_model(client, experiment_id, run_id, package, train_images)
     return client.create_model_version(name, source=f"models:/{logged}", run_id=run_id, model_id=logged, tags=tags)
 
 
@@ -152,13 +157,20 @@ def _problem(client: MlflowClient, experiment_id: str, version: ModelVersion, pa
     try:
         location = client.get_logged_model(model_id(version)).artifact_location
         files = client.list_logged_model_artifacts(model_id(version), f"artifacts/{MODEL_ARTIFACT}")
+        found = {Path(file.path).name: file.file_size for file in files}
+        if found != expected:
+            return f"its artifacts are not in {location} any more"
+        with tempfile.TemporaryDirectory() as temporary:
+            # A store on this machine gives the files in place.
+            folder = Path(
+                download_artifacts(f"models:/{model_id(version)}", dst_path=_unless_local(location, temporary))
+            )
+            if version.tags.get(FILES_SHA256, _sha256(_files(folder))) != _sha256(_files(folder)):
+                return f"its artifacts in {location} were changed"
     except Exception as error:
         if not is_gone(error):
             raise unanswered(version, error) from error
         return f"its artifacts are gone ({' '.join(str(error).split())[:150]})"
-    found = {Path(file.path).name: file.file_size for file in files}
-    if found != expected:
-        return f"its artifacts are not in {location} any more"
     if not is_complete(client, version.run_id or "", experiment_id, package.metadata["weights_sha256"]):
         return f"its run {version.run_id} is gone"
     return None
@@ -166,8 +178,8 @@ def _problem(client: MlflowClient, experiment_id: str, version: ModelVersion, pa
 
 def _log_model(
     client: MlflowClient, experiment_id: str, run_id: str, package: Package, train_images: np.ndarray
-) -> str:
-    """Build the package and store it as an MLflow model of the run; returns the model's id.
+) -> tuple[str, str]:
+    """Build the package and store it as an MLflow model of the run; returns the model's id, and the files' hash.
 
     MLflow's log_model would do the same, and then load the model to try the example: minutes of TensorFlow and torch
     in one process.
@@ -186,13 +198,25 @@ def _log_model(
             )
             package.save(folder, described)
             np.save(folder / TRAINING_PICTURES, hashes(train_images), allow_pickle=False)
+            files_sha256 = _sha256(_files(folder))
             client.log_model_artifacts(logged.model_id, str(folder))
     except BaseException:
         client.finalize_logged_model(logged.model_id, "FAILED")
         raise
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    return logged.model_id
+    return logged.model_id, files_sha256
+
+
+def _files(package: Path) -> dict[str, Path]:
+    """The files of a package by their paths in it, but for the one that MLflow adds when it fetches one."""
+    found = {file.relative_to(package).as_posix(): file for file in package.rglob("*") if file.is_file()}
+    found.pop(ADDED_BY_MLFLOW, None)
+    return found
+
+
+def _unless_local(location: str, folder: str) -> str | None:
+    return None if isinstance(get_artifact_repository(location), LocalArtifactRepository) else folder
 
 
 def _log_final_metrics(client: MlflowClient, run_id: str, model_id: str, metrics: Mapping[str, Any]) -> None:
@@ -221,9 +245,11 @@ def _numbers(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 
 def _ensure_plots(client: MlflowClient, run_id: str, plots: Sequence[Path]) -> None:
-    """A model's own pictures among the artifacts of its run; logged once for each content."""
+    """A model's own pictures among the artifacts of its run; logged once for each content, and where they are gone."""
     sha256 = _sha256({plot.name: plot for plot in plots})
-    if plots and client.get_run(run_id).data.tags.get(PLOTS_SHA256) != sha256:
+    there = {Path(file.path).name for file in client.list_artifacts(run_id, "plots")} if plots else set()
+    known = client.get_run(run_id).data.tags.get(PLOTS_SHA256)
+    if known != sha256 or not there >= {plot.name for plot in plots}:
         for plot in plots:
             client.log_artifact(run_id, str(plot), "plots")
         client.set_tag(run_id, PLOTS_SHA256, sha256)

@@ -89,6 +89,7 @@ def ensure_run(client: MlflowClient, store: Store, experiment: str, training: Tr
     attempts = _runs_of(client, experiment_id, training)
     for run_id in known + [run.info.run_id for run in attempts]:
         if is_complete(client, run_id, experiment_id, training.weights_sha256):
+            _ensure_files(client, run_id, training)
             return run_id
     for unfinished in attempts:
         client.delete_run(unfinished.info.run_id)
@@ -110,6 +111,14 @@ def is_complete(client: MlflowClient, run_id: str, experiment_id: str, weights_s
         and run.info.status == "FINISHED"
         and run.data.tags.get(WEIGHTS_SHA256) == weights_sha256
     )
+
+
+def _ensure_files(client: MlflowClient, run_id: str, training: Training) -> None:
+    """The run's small files, params.yaml among them, where its artifacts were lost."""
+    there = {file.path for file in client.list_artifacts(run_id)}
+    for name, text in training.description.files.items():
+        if name not in there:
+            client.log_text(run_id, text, name)
 
 
 def _runs_of(client: MlflowClient, experiment_id: str, training: Training) -> list[Run]:

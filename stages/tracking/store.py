@@ -160,7 +160,7 @@ class Store:
             ) from error
         if not os.access(folder, os.W_OK):
             raise UserError(f"cannot write lock files in {folder}: allow it, or set TMPDIR")
-        server = sha256(self.shown_uri.rstrip("/").encode()).hexdigest()[:16]
+        server = sha256(_one_name(self.shown_uri).encode()).hexdigest()[:16]
         return FileLock(folder / f"{server}.{purpose}.lock")
 
     def _create_experiment(self, client: MlflowClient, name: str) -> str:
@@ -173,3 +173,12 @@ class Store:
     def _was_moved(self, experiment: Experiment) -> bool:
         meant = experiment.tags.get(FOLDER_TAG)
         return self.folder is not None and meant is not None and meant != str(self.folder / ARTIFACTS)
+
+
+def _one_name(uri: str) -> str:
+    """A server's URI as it is the same for those who write the host in capitals, or this machine as localhost."""
+    parts = urlsplit(uri)
+    host = parts.hostname or ""
+    if host in ("localhost", "::1"):
+        host = "127.0.0.1"
+    return f"{parts.scheme}://{host}:{parts.port}{parts.path.rstrip('/')}?{parts.query}"

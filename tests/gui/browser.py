@@ -19,8 +19,13 @@ ROOT = Path(__file__).resolve().parents[2]
 DESKTOP = {"width": 1000, "height": 900}  # pixels
 PHONE = {"width": 375, "height": 812}
 ANSWER = "ol.answers > li"
+UPLOAD = "[data-testid=stFileUploader]"
 PATIENCE = 60_000  # milliseconds: frameworks are slow to import on a busy machine
 BLOCKS = "[data-testid=stMainBlockContainer] > [data-testid=stVerticalBlock] > *"
+# What a page is made of, in columns too: charts, pictures, choices, texts; containers around them left out.
+PIECES = (
+    "[data-testid=stMainBlockContainer] [data-testid=stElementContainer]:not(:has([data-testid=stElementContainer]))"
+)
 
 
 def chromium_executable() -> str | None:
@@ -146,6 +151,13 @@ def settle(page: Page) -> None:
     """Wait until the page is drawn, pictures too."""
     page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
     page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+
+
+def top(element: Locator) -> float:
+    """Where an element begins on the page, in pixels from above."""
+    box = element.bounding_box()
+    assert box is not None
+    return box["y"]
 
 
 def overflow(page: Page) -> int:

@@ -119,6 +119,9 @@ def _write_model(
     history = {"epoch": [1, 2], "seconds": [seconds / 2, seconds], "train_loss": [2.0, 1.0], "train_top1": [0.3, 0.5]}
     history |= {"val_loss": [1.9, 1.1], "val_top1": [0.35, 0.55], "learning_rate": [0.001, 0.0]}
     pd.DataFrame(history).to_csv(paths.RUNS / model / "history.csv", index=False)
+    steps = {"step": [20, 40, 60], "seconds": [seconds / 3, seconds / 2, seconds], "train_loss": [2.5, 2.0, 1.5]}
+    steps |= {"train_top1": [0.1, 0.3, 0.5], "learning_rate": [0.001, 0.001, 0.0]}
+    pd.DataFrame(steps).to_csv(paths.RUNS / model / "steps.csv", index=False)
 
 
 def _write_explorer(models: list[str], data: prepared.Prepared) -> None:

@@ -107,9 +107,51 @@ def test_a_group_of_nothing_but_broken_files_stops_nothing(model: Model) -> None
     assert rows[-1].class_name == "red apple"
 
 
-def test_the_progress_is_shown_and_a_second_look_classifies_nothing_again(
-    register: Register, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_picture_that_the_model_fails_on_stops_nothing(register: Register, tmp_path: Path) -> None:
+    register()
+    code = tmp_path / "models" / "0" / "colour_model.py"
+    fails = "if (means[:, 2] > 200).any():\n            raise ValueError('too blue')\n        logits ="
+    code.write_text(code.read_text().replace("logits =", fails, 1))
+    names = [png(f"{number}.png", BLUE if number in (1, batch.AT_ONCE) else RED) for number in range(batch.AT_ONCE + 1)]
+    page = upload(draw("batch"), *names)
+    assert not page.error
+    assert len(page.dataframe[0].value) == batch.AT_ONCE - 1
+    unread = dict(re.findall("<li><b>(.*?)</b>: (.*?)</li>", html(page)))
+    assert set(unread) == {"1.png", f"{batch.AT_ONCE}.png"}
+    assert all("too blue" in problem for problem in unread.values())
+
+
+def test_the_progress_rises_to_the_end(register: Register, monkeypatch: pytest.MonkeyPatch) -> None:
+    register()
+    told: list[float] = []
+
+    class Bar:
+        def __init__(self, share: float, text: str) -> None:
+            self.progress(share, text)
+
+        def progress(self, share: float, text: str) -> None:
+            told.append(share)
+
+        def empty(self) -> None:
+            told.append(-1)
+
+    page = draw("batch")
+    monkeypatch.setattr("streamlit.progress", Bar)
+    upload(page, *(png(f"{number}.png", RED) for number in range(2 * batch.AT_ONCE + 1)))
+    *shares, gone = told
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1], gone) == (0, 1, -1)
+    assert len(shares) == 4
+
+
+def test_an_archive_without_pictures_says_so(register: Register) -> None:
+    register()
+    page = upload(draw("batch"), ("empty.zip", zip_of({}), "application/zip"))
+    assert "no picture in this" in page.info[0].value
+    assert not page.dataframe
+
+
+def test_a_second_look_classifies_nothing_again(register: Register, monkeypatch: pytest.MonkeyPatch) -> None:
     register()
     classified = []
     classify = batch.classify
@@ -138,10 +180,6 @@ def test_names_of_files_are_text_not_markup(register: Register) -> None:
     page = upload(draw("batch"), ("<script>alert(1)</script>.png", b"broken", "image/png"))
     assert "<script>" not in html(page)
     assert "&lt;script&gt;" in html(page)
-
-
-def test_without_a_model_it_says_how_to_make_one(tracking_uri: str) -> None:
-    assert "make demo" in only_error(draw("batch"))
 
 
 def test_a_model_that_fails_is_one_sentence(register: Register, tmp_path: Path) -> None:

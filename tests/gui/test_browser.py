@@ -38,7 +38,9 @@ def test_a_person_uploads_pictures_and_reads_what_they_show(
     with chromium.running_app(MLFLOW_TRACKING_URI=tracking_uri) as address:
         with chromium.visitor(browser) as context:
             page = chromium.open_app(context, address)
+            top = chromium.top(page.locator(chromium.UPLOAD))  # before the registry and the model are there
             rows = chromium.classify(page, red)
+            assert chromium.top(page.locator(chromium.UPLOAD)) == top
             expect(rows).to_have_count(5)
             expect(rows.first).to_contain_text("red apple plants")
             expect(page.get_by_alt_text("The uploaded picture")).to_be_visible()
@@ -94,9 +96,11 @@ def test_several_pictures_why_and_all_models_fit_a_telephone_in_the_dark(
         chromium.visitor(browser, chromium.PHONE, dark=True) as context,
     ):
         page = chromium.open_app(context, address)
+        top = chromium.top(page.locator(chromium.UPLOAD))
         page.locator("input[type=file]").set_input_files([tmp_path / name for name in names])
         rows = page.locator(chromium.ANSWER)
         expect(rows.first).to_contain_text("blue sea", timeout=chromium.PATIENCE)
+        assert chromium.top(page.locator(chromium.UPLOAD)) == top, "choosing a model came in between"
         page.get_by_role("radio", name="a_red_picture_").click()
         expect(rows.first).to_contain_text("red apple", timeout=chromium.PATIENCE)
         page.get_by_text("Show what the answer rests on").click()

@@ -49,6 +49,8 @@ def assert_fits(page: Page) -> None:
     """Nothing lies upon something else, nothing is wider than the window."""
     assert page.locator(chromium.BLOCKS).count() > 3
     assert not chromium.overlaps(page.locator(chromium.BLOCKS))
+    assert page.locator(chromium.PIECES).count() > page.locator(chromium.BLOCKS).count()
+    assert not chromium.overlaps(page.locator(chromium.PIECES))
     assert not chromium.overlaps(page.locator(PICTURE))
     assert chromium.overflow(page) <= 0
     width = page.viewport_size["width"]
@@ -115,5 +117,18 @@ def test_a_person_looks_through_mistakes_with_the_keyboard(
         page.get_by_role("combobox", name="The model says").focus()
         page.keyboard.type("red")
         page.keyboard.press("Enter")
-        expect(page.get_by_text("A new champion answers now: version 2 of cifar100-classifier")).to_be_visible()
+        expect(page.get_by_text("There is a new champion: version 2 of cifar100-classifier")).to_be_visible()
         expect(page.get_by_text("version 2 of cifar100-classifier, vit_scratch")).to_be_visible()
+
+
+def test_the_page_of_the_model_fits_a_telephone_in_the_dark(address: str, browser: Browser, tmp_path: Path) -> None:
+    with chromium.visitor(browser, chromium.PHONE, dark=True) as context:
+        page = context.new_page()
+        page.goto(f"{address}/model")
+        page.get_by_role("heading", name="Champions so far").wait_for()
+        chromium.settle(page)
+        assert page.locator(chromium.PIECES).count() > 4
+        assert not chromium.overlaps(page.locator(chromium.PIECES))
+        assert chromium.overflow(page) <= 0
+        chromium.screenshot(page, tmp_path / "model.png")
+        assert (tmp_path / "model.png").stat().st_size > 10_000

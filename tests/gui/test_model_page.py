@@ -104,6 +104,24 @@ def test_the_history_of_champions_is_there_the_present_one_first(register: Regis
     assert history["decision"].tolist() == ["better by 3 points", ""]
 
 
+def test_a_version_that_is_champion_again_has_a_line_for_each_time(register: Register, client: MlflowClient) -> None:
+    register(promoted_at="2026-03-01T00:00:00+00:00")
+    for tag, value in {
+        "demoted_at": "2026-02-01T00:00:00+00:00",  # of the time before
+        "earlier_reigns": '[["2026-01-01T00:00:00+00:00", "2026-02-01T00:00:00+00:00", false]]',
+        "gate": "made champion by hand",
+    }.items():
+        client.set_model_version_tag(NAME, "1", tag, value)
+    register(promoted_at="2026-02-01T00:00:00+00:00", champion=False)
+    for tag in ("demoted_at", "rolled_back_at"):
+        client.set_model_version_tag(NAME, "2", tag, "2026-03-01T00:00:00+00:00")
+    history = draw("model").dataframe[0].value
+    assert history["version"].tolist() == [1, 2, 1]
+    assert history["until"].tolist() == ["now", "2026-03-01 00:00 UTC, rolled back", "2026-02-01 00:00 UTC"]
+    assert history["from"].tolist()[2] == "2026-01-01 00:00 UTC"
+    assert history["decision"].tolist() == ["made champion by hand", "", ""]
+
+
 def test_a_history_longer_than_a_page_is_whole(
     register: Register, client: MlflowClient, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,13 +133,9 @@ def test_a_history_longer_than_a_page_is_whole(
         "search_model_versions",
         lambda client, wanted, page_token=None: search(client, wanted, max_results=1, page_token=page_token),
     )
-    assert [version.number for version in Registry(tracking_uri).history(NAME)] == [3, 2, 1]
+    assert [reign.version.number for reign in Registry(tracking_uri).history(NAME)] == [3, 2, 1]
     with pytest.raises(RegistryError, match="No model `moon`"):
         Registry(tracking_uri).history("moon")
-
-
-def test_without_registry_it_says_how_to_make_a_model(tracking_uri: str) -> None:
-    assert "No model is registered yet" in only_error(draw("model"))
 
 
 def test_a_new_champion_is_shown_and_announced_at_the_next_interaction(
@@ -134,3 +148,21 @@ def test_a_new_champion_is_shown_and_announced_at_the_next_interaction(
     page.button[0].click().run()
     assert "version 2 of cifar100-classifier" in page.toast[0].value
     assert "version 2" in page.markdown[0].value
+
+
+def test_a_champion_of_another_registered_model_that_takes_over_is_announced_a_chosen_one_is_not(
+    register: Register,
+) -> None:
+    register(promoted_at="2026-01-01T00:00:00+00:00")
+    page = draw("model")
+    register("demo-classifier", promoted_at="2026-02-01T00:00:00+00:00")
+    page.button[0].click().run()
+    assert "version 1 of demo-classifier" in page.toast[0].value
+    assert "**demo-classifier**" in page.markdown[0].value
+    page.selectbox(key="model_name").set_value(NAME).run()
+    assert not page.toast
+    page.selectbox(key="model_name").set_value("demo-classifier").run()
+    assert not page.toast
+    register(promoted_at="2026-03-01T00:00:00+00:00")
+    page.selectbox(key="model_name").set_value(NAME).run()
+    assert "version 2 of cifar100-classifier" in page.toast[0].value

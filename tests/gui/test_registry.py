@@ -188,3 +188,16 @@ def test_only_files_that_were_fetched_for_a_model_go_with_it(
 )
 def test_a_uri_is_shown_without_its_password_and_nothing_else_missing(uri: str, shown: str) -> None:
     assert registry.without_password(uri) == shown
+
+
+@pytest.mark.parametrize("tag", ["weights_sha256", "code_sha256"])
+def test_a_package_that_is_not_what_was_registered_is_not_loaded(
+    register: Register, tracking_uri: str, tag: str
+) -> None:
+    register(**{tag: "a" * 64})
+    client = MlflowClient(tracking_uri=tracking_uri)
+    client.set_model_version_tag(NAME, "1", tag, "a" * 64)
+    assert registry.load(registry.connect().version(NAME, 1))
+    client.set_model_version_tag(NAME, "1", tag, "b" * 64)
+    with pytest.raises(RegistryError, match=f"{tag.split('_')[0]} are not what was registered"):
+        registry.load(registry.connect().version(NAME, 1))

@@ -47,7 +47,10 @@ def test_top_1_falls_with_severity_and_is_averaged_without_the_clean_pictures(an
     found = robustness.summarize(answers, worse, answers.logits, foreign, threshold=0.5, temperature=1.0)
     assert found["clean"] == pytest.approx(4 / 6, abs=1e-6)
     assert found["blur"] == found["mean"] == pytest.approx(7 / 18, abs=1e-6)
-    assert found["foreign"] == {"noise": {"flagged": 1, "auroc": 1}, "digits": {"flagged": 0, "auroc": 0}}
+    assert found["foreign"] == {
+        "noise": {"pictures": 2, "flagged": 1, "auroc": 1},
+        "digits": {"pictures": 2, "flagged": 0, "auroc": 0},
+    }
 
 
 def test_the_summary_fits_on_validation_and_reports_test(honest):

@@ -27,6 +27,7 @@ def test_a_run_leaves_metrics_reports_and_curves(clone: Clone):
         assert {"top1", "top5", "nll", "superclass_top1"} <= set(metrics["val"])
         assert 0 <= metrics["test"]["top1"] <= metrics["test"]["top5"] <= 1
     tables = {file.stem: file.read_text().splitlines() for file in (clone.root / "reports/tables").iterdir()}
+    assert tables.pop("steps")[0] == "model,step,seconds,train_loss,train_top1,learning_rate"
     rows = {"curves": 1, "classes": 100, "superclasses": 20 * 20, "reliability": 2 * 15, "robustness": 8 * 4}
     assert {name: len(lines) - 1 for name, lines in tables.items()} == {n: 3 * count for n, count in rows.items()}
     assert tables["curves"][0].startswith("model,epoch,seconds,train_loss")
@@ -49,8 +50,11 @@ model = mlflow.pyfunc.load_model("models:/demo-classifier@champion")
 picture = np.load("data/prepared/test_images.npy")[:3]
 probabilities = model.predict(picture)
 info = model.metadata.metadata
+version = mlflow.MlflowClient().get_model_version_by_alias("demo-classifier", "champion")
 print(json.dumps({"probabilities": np.asarray(probabilities).tolist(), "model": info["model"],
-                  "classes": info["class_names"]}))
+                  "classes": info["class_names"], "temperature": info["temperature"],
+                  "conformal": info["conformal"], "threshold": info["unfamiliar_threshold"],
+                  "gate": version.tags["gate"], "description": version.description}))
 """
 
 
@@ -58,6 +62,8 @@ def test_the_registered_champion_classifies_a_picture_as_the_best_model_did(clon
     registered = json.loads((clone.root / "reports/registered_model.json").read_text())
     answer = json.loads(clone.run(sys.executable, "-c", CLASSIFY).splitlines()[-1])
     assert answer["model"] == registered["champion"]
+    assert answer["gate"] == answer["description"] == registered["decision"]
+    assert f"{registered['champion']} is champion with " in registered["decision"]
     check = f"""
 import numpy as np, json
 from scipy.special import softmax
@@ -69,6 +75,11 @@ print(json.dumps(softmax(logits.astype(np.float64) / temperature, axis=1).tolist
     for found_row, expected_row in zip(answer["probabilities"], expected, strict=True):
         assert found_row == pytest.approx(expected_row, abs=1e-5)
     assert len(answer["classes"]) == 100
+    measured = json.loads((clone.root / f"reports/metrics/{registered['champion']}.json").read_text())
+    assert answer["temperature"] == measured["calibration"]["temperature"]
+    assert answer["threshold"] == measured["unfamiliar"]["threshold"]
+    assert answer["conformal"] == {share: found["threshold"] for share, found in measured["conformal"].items()}
+    assert set(answer["conformal"]) == {"90", "95"}
 
 
 def test_a_second_run_has_nothing_to_do(clone: Clone):

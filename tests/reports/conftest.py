@@ -77,7 +77,7 @@ def candidate():
                 "clean": test,
                 "mean": 0.321,
                 "noise": 0.222,
-                "foreign": {"digits": {"flagged": 0.77, "auroc": 0.987}},
+                "foreign": {"digits": {"pictures": 1797, "flagged": 0.77, "auroc": 0.987}},
             },
         )
 

@@ -22,8 +22,9 @@ def models(candidate):
 def claims(dataset, findings):
     """The text of each claim."""
 
-    def make(candidates, **studies):
-        text = render(candidates, findings(*candidates), dataset, studies)
+    def make(candidates, steps=None, **studies):
+        none = {candidate.name: pd.DataFrame({"step": [], "train_top1": []}) for candidate in candidates}
+        text = render(candidates, findings(*candidates), dataset, studies, steps or none)
         return [part.split("\n\n", 1)[1].strip() for part in text.split("\n## ")[1:]]
 
     return make
@@ -58,6 +59,16 @@ def test_the_faster_adapting_network_is_the_one_that_is_better_beyond_luck(claim
     assert claims(longer)[1].startswith("**Not tested**")
 
 
+def test_who_was_ahead_within_the_epoch_is_told_where_it_was_reported(claims, models):
+    assert "On the way" not in claims(models())[1]
+    course = pd.DataFrame({"step": range(20, 1420, 20)})
+    course["train_top1"] = course["step"] / 1400
+    text = claims(models(), steps=dict.fromkeys(("vit_scratch", "vit_transfer", "mobilenet_transfer"), course))[1]
+    assert (
+        "after a twentieth, a tenth, a quarter, a half of the epoch: 5%, 10%, 25%, 50% (mobilenet_transfer); 5%" in text
+    )
+
+
 def test_what_no_study_measured_is_not_tested(claims, models):
     _, _, patches, epochs = claims(models())
     assert patches.startswith("**Not tested**")
@@ -71,6 +82,7 @@ def test_smaller_patches_must_give_more_and_cost_more(claims, models):
     assert text.startswith("**Holds**")
     assert "+10.0 points for 3.0 times the time" in text
     assert claims(models(), patch_size=study([8, 4], [0.3, 0.2], [1.0, 3.0]))[2].startswith("**Does not hold**")
+    assert claims(models(), patch_size=study([8, 4], [0.3, 0.301], [1.0, 3.0]))[2].startswith("**Not decided**")
 
 
 def test_many_epochs_are_needed_where_they_gain_much(claims, models):
@@ -92,6 +104,7 @@ def test_the_shares_of_the_training_pictures_stand_in_a_table(claims, models):
     text = claims(models(), data_efficiency=shares)[0]
     assert "| 1% | 1 | 2.0% | 20.0% | 10.0% | 10.0 |" in text
     assert "| 100% | 1 | 40.0% | 80.0% | 70.0% | 2.0 |" in text
+    assert "2.0 times its top-1 with 100% of the training pictures, and 10.0 times with 1%" in text
 
 
 def test_models_that_are_not_there_are_named(claims, candidate):

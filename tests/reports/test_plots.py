@@ -30,19 +30,30 @@ def histories():
     }
 
 
+@pytest.fixture
+def steps():
+    none = pd.DataFrame({"seconds": [], "train_top1": []}, dtype=object)  # as they are read from a file of no rows
+    some = pd.DataFrame({"seconds": [15.0, 30.0, 90.0], "train_top1": [0.02, 0.04, 0.18]})
+    return {"vit_scratch": some, "another": none}
+
+
 def texts(figure):
     figure.canvas.draw()
     return [text.get_text() for text in figure.findobj(mpl.text.Text) if text.get_text()]
 
 
-def test_learning_curves_show_every_model_from_chance_on(histories):
-    figure = learning_curves(histories, num_classes=100)
+def test_learning_curves_show_validation_and_what_was_learnt_between(histories, steps):
+    figure = learning_curves(histories, steps, num_classes=100)
     by_epoch, by_time = figure.axes
     curves = {line.get_label(): line for line in by_epoch.lines if not line.get_label().startswith("_")}
-    assert curves["vit_scratch"].get_xydata().tolist() == [[0, 0.01], [1, 0.1], [2, 0.2]]
-    assert curves["another"].get_xydata().tolist() == [[0, 0.01], [1, 0.5]]
-    assert by_time.lines[0].get_xdata().tolist() == [0, 1, 2]
-    assert {"epochs", "minutes of training", "top-1 on validation", "chance"} <= set(texts(figure))
+    assert curves["vit_scratch"].get_xydata().tolist() == [[1, 0.1], [2, 0.2]]
+    assert curves["another"].get_xydata().tolist() == [[1, 0.5]]
+    assert by_time.lines[1].get_xdata().tolist() == [1, 2]
+    batches = by_epoch.lines[0]
+    assert batches.get_xdata().tolist() == [0.25, 0.5, 1.5]  # by the times of the epochs
+    assert by_time.lines[0].get_xdata().tolist() == [0.25, 0.5, 1.5]
+    assert batches.get_ydata() == pytest.approx([0.08, 0.08, 0.08])  # smoothed
+    assert {"epochs", "minutes of training", "top-1", "chance"} <= set(texts(figure))
 
 
 def test_top1_is_sorted_and_names_every_value():
@@ -141,9 +152,9 @@ def test_every_model_has_one_colour_and_no_two_the_same():
     assert several["vit_transfer"] == style.colours(["vit_transfer"])["vit_transfer"]
 
 
-def test_the_same_figure_gives_the_same_file(histories, tmp_path):
+def test_the_same_figure_gives_the_same_file(histories, steps, tmp_path):
     for name in ("a.png", "b.png"):
-        style.save(learning_curves(histories, 100), tmp_path / name)
+        style.save(learning_curves(histories, steps, 100), tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert not list(tmp_path.glob("*.unfinished"))
 

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from stages.report.candidate import Candidate
+from stages.report.comparison import render
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -55,6 +58,31 @@ def test_robustness_and_calibration_are_those_that_were_measured(report):
         ece = f"{metrics['test']['ece']:.2%} → {metrics['test']['ece_calibrated']:.2%}"
         assert f"| {model} | {metrics['calibration']['temperature']:.3f} | " in believed
         assert ece in believed
+
+
+def test_the_report_can_be_written_again_from_the_committed_figures_alone(report):
+    data = json.loads(committed("reports/comparison.json"))
+    robustness = json.loads(committed("reports/robustness.json"))
+    candidates = [
+        Candidate(
+            name,
+            json.loads(committed(f"reports/metrics/{name}.json")),
+            facts["cost"],
+            facts["training"],
+            robustness[name],
+        )
+        for name, facts in data["facts"].items()
+    ]
+    done = subprocess.run(
+        ["git", "ls-tree", "--name-only", "HEAD", "reports/plots/"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    pictures = [Path(file).stem for file in done.stdout.split()]
+    assert render(candidates, data, data["dataset"], pictures) == report
+    assert data["verdict"] in report
 
 
 def test_what_stands_above_the_readmes_table_names_data_weights_and_machine(report):

@@ -15,13 +15,16 @@ class _Bomb:
 
 
 def as_weights(package: Path) -> None:
-    """In the place of the weights, with a hash that agrees."""
+    """In the place of the weights, with hashes that agree."""
     folder = package / "artifacts" / "model"
     content = pickle.dumps(_Bomb())
     (folder / "weights.safetensors").write_bytes(content)
     description = json.loads((folder / "classifier.json").read_text())
     description["weights_sha256"] = sha256(content).hexdigest()
     (folder / "classifier.json").write_text(json.dumps(description))
+    about = yaml.safe_load((package / "MLmodel").read_text())
+    about["metadata"]["weights_sha256"] = description["weights_sha256"]
+    (package / "MLmodel").write_text(yaml.safe_dump(about))
 
 
 def as_python_model(package: Path) -> None:

@@ -1,6 +1,7 @@
 """The champion and those who would replace it: the gate at work in a real registry, racing processes, the way back."""
 
 import errno
+import json
 import multiprocessing
 import shutil
 from collections.abc import Callable
@@ -332,7 +333,11 @@ def test_a_roll_back_can_be_taken_back_and_repeated(
     assert _aliases(client)["champion"] == "2"
     roll_back(store, NAME, to="3")
     assert _aliases(client)["champion"] == "3"
-    assert "rolled_back_at" not in client.get_model_version(NAME, "3").tags
+    tags = client.get_model_version(NAME, "3").tags
+    assert "rolled_back_at" not in tags
+    [(since, until, rolled_back)] = json.loads(tags["earlier_reigns"])
+    assert since < until < tags["promoted_at"]
+    assert rolled_back
     assert "made champion by hand" in _register(store, make_entry("c", val=0.95, seed=3)).decision.reason
     roll_back(store, NAME, to="2")
     assert roll_back(store, NAME) == "old (version 1) is champion in place of b (version 2)"

@@ -49,6 +49,8 @@ def test_dvc_says_which_stage_and_experiment_run(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("DVC_STAGE", "train@vit_scratch")
     monkeypatch.delenv("DVC_EXP_NAME", raising=False)
     assert dvc_tags() == {"dvc_stage": "train@vit_scratch"}
+    monkeypatch.setenv("DVC_EXP_NAME", "widths-1")
+    assert dvc_tags() == {"dvc_stage": "train@vit_scratch", "dvc_experiment": "widths-1"}
 
 
 def test_the_order_of_keys_does_not_change_a_hash() -> None:

@@ -248,3 +248,18 @@ def test_each_model_requires_its_own_framework_only(classifier: str, needed: set
 def _run_in_fresh_process(code: str) -> None:
     lines = "import numpy as np\nfrom mlflow.pyfunc import load_model\n" + textwrap.dedent(code)
     subprocess.run([sys.executable, "-W", "ignore", "-c", lines], check=True, cwd="/")
+
+
+def test_the_signature_takes_pictures_of_any_size_and_how_many_answers(packaged: PyFuncModel) -> None:
+    signature = packaged.metadata.signature
+    [pictures_in], [answers_out] = signature.inputs.inputs, signature.outputs.inputs
+    assert (pictures_in.type, pictures_in.shape) == (np.dtype(np.uint8), (-1, -1, -1, 3))
+    assert (answers_out.type, answers_out.shape) == (np.dtype(np.float32), (-1, 3))
+    assert [(param.name, param.default) for param in signature.params] == [("top_k", 0)]
+
+
+def test_weights_of_another_training_are_refused(saved: Path, make_entry: Callable[..., Entry], tmp_path: Path) -> None:
+    make_entry(seed=9).package.save(tmp_path / "other")
+    shutil.copytree(tmp_path / "other" / "artifacts" / "model", saved / "artifacts" / "model", dirs_exist_ok=True)
+    with pytest.raises(MlflowException, match="weights of this model are others than those that were registered"):
+        load_model(str(saved))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from stages import classifiers
 from stages.params import read
@@ -43,6 +44,8 @@ def test_served_probabilities_are_the_measured_ones(name: str, tmp_path: Path) -
     images = pictures(6, side=32)
     settings = read(SHIPPED).models[name].model_copy(update=SETTINGS[name])
     classifier = classifiers.classifier_class(name)(settings, num_classes=10, image_size=32, seed=3)
+    if name == "vit_scratch":  # whose last layer starts as zeros, which hide everything before it
+        torch.nn.init.normal_(classifier.body.head.weight)
     folder = tmp_path / "model"
     folder.mkdir()
     classifier.save(folder)
@@ -52,7 +55,7 @@ def test_served_probabilities_are_the_measured_ones(name: str, tmp_path: Path) -
         "superclass_names": ["all"],
         "superclass_of_class": [0] * 10,
         "image_size": 32,
-        "temperature": 1.0,
+        "temperature": 0.7,
     }
     Package(folder, Path(classifiers.__file__).parent, images[:1], about, metrics={}).save(tmp_path / "package")
 
@@ -67,4 +70,5 @@ def test_served_probabilities_are_the_measured_ones(name: str, tmp_path: Path) -
     # In a process of its own, which must do without the libraries of training and of the other framework.
     subprocess.run([sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)], check=True, cwd=tmp_path)
     served = np.load(tmp_path / "served.npy")
-    np.testing.assert_allclose(served, softmax(classifier.logits(images)), atol=1e-5)
+    assert served.std(axis=0).max() > 1e-3, "the answers depend on the pictures"
+    np.testing.assert_allclose(served, softmax(classifier.logits(images), 0.7), atol=1e-5)

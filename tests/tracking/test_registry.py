@@ -243,12 +243,42 @@ def test_a_moved_repository_gets_working_versions_and_says_why(
 
 
 def test_lost_artifacts_are_logged_again(
-    store: Store, root: Path, make_entry: Callable[..., Entry], register: Callable[..., Registration]
+    store: Store, root: Path, tmp_path: Path, make_entry: Callable[..., Entry], register: Callable[..., Registration]
 ) -> None:
-    register(store, make_entry("a"))
+    (tmp_path / "confusion.png").write_bytes(b"a picture")
+    entry = replace(make_entry("a"), plots=[tmp_path / "confusion.png"])
+    register(store, entry)
     shutil.rmtree(root / "mlartifacts")
-    register(store, make_entry("a"))
+    register(store, entry)
     assert _load_champion(store).predict(pictures(1)).shape == (1, 3)
+    client = store.client()
+    run_id = client.get_model_version_by_alias(NAME, "champion").run_id
+    assert {"params.yaml", "plots"} <= {file.path for file in client.list_artifacts(run_id)}
+    assert [file.path for file in client.list_artifacts(run_id, "plots")] == ["plots/confusion.png"]
+
+
+@pytest.mark.parametrize("damaged", ["MLmodel", "training_pictures.npy", "weights.safetensors", "settings.py"])
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_damaged_package_is_logged_again(
+    store: Store,
+    root: Path,
+    make_entry: Callable[..., Entry],
+    register: Callable[..., Registration],
+    damaged: str,
+    is_gone: bool,
+) -> None:
+    first = register(store, make_entry("a"))
+    assert register(store, make_entry("a")) == first
+    file = next((root / "mlartifacts").rglob(f"artifacts/**/{damaged}"))
+    content = file.read_bytes()
+    if is_gone:
+        file.unlink()
+    else:
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # of the same size
+    second = register(store, make_entry("a"))
+    assert second.versions["a"] != first.versions["a"]
+    assert _load_champion(store).predict(pictures(1)).shape == (1, 3)
+    assert register(store, make_entry("a")) == second
 
 
 def test_what_is_registered_does_not_depend_on_the_store(

@@ -158,6 +158,10 @@ def test_the_served_champion_names_classes_and_refuses_bad_requests(
         example = (package / "serving_input_example.json").read_text()  # made by MLflow of the input example
         assert np.shape(_ask(uri, example).json()["predictions"]) == (2, len(CLASSES))
 
+        with pytest.raises(OSError):
+            socket.create_connection(
+                ("127.0.0.2", int(uri.rpartition(":")[2])), timeout=5
+            )  # this machine, another door
         _check_bad_requests(uri)
         for kind in ("text/csv", "application/vnd.apache.parquet", "application/x-www-form-urlencoded", None):
             answer = _ask(uri, {"inputs": GREY}, kind)

@@ -120,3 +120,23 @@ def test_stores_of_their_own_have_locks_of_their_own(tmp_path: Path, monkeypatch
 def test_mlflows_pages_open_an_experiment_on_its_runs(store: Store, client: MlflowClient) -> None:
     experiment = client.get_experiment(store.experiment(client, "demo"))
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("http://localhost:5000", "http://127.0.0.1:5000/", True),
+        ("https://Tracking.Example/a", "https://me:secret@tracking.example/a/", True),
+        ("https://tracking.example/a", "https://tracking.example/b", False),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5001", False),
+    ],
+)
+def test_a_server_has_one_lock_however_it_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one: str, other: str, is_same: bool
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    files = []
+    for uri in (one, other):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        files.append(Store.of_repository(tmp_path).lock("registration").lock_file)
+    assert (files[0] == files[1]) == is_same
