@@ -81,8 +81,8 @@ def _transfer(models: Mapping[str, Candidate], shares: pd.DataFrame | None) -> s
     header = ["training pictures", "epochs", SCRATCH, VIT, CNN, f"{VIT} / {SCRATCH}"]
     fewest, most = rows[0], rows[-1]
     text += (
-        f" On validation {VIT} has {most[-1]} times its top-1 with {most[0]} of the training pictures, and "
-        f"{fewest[-1]} times with {fewest[0]}; smaller shares were seen more often:"
+        f" On validation {VIT} reaches {most[-1]} times the scratch ViT's top-1 with {most[0]} of the training "
+        f"pictures, and {fewest[-1]} times with {fewest[0]}; smaller shares were seen more often:"
     )
     return "\n\n".join(
         [

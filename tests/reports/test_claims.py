@@ -104,7 +104,7 @@ def test_the_shares_of_the_training_pictures_stand_in_a_table(claims, models):
     text = claims(models(), data_efficiency=shares)[0]
     assert "| 1% | 1 | 2.0% | 20.0% | 10.0% | 10.0 |" in text
     assert "| 100% | 1 | 40.0% | 80.0% | 70.0% | 2.0 |" in text
-    assert "2.0 times its top-1 with 100% of the training pictures, and 10.0 times with 1%" in text
+    assert "2.0 times the scratch ViT's top-1 with 100% of the training pictures, and 10.0 times with 1%" in text
 
 
 def test_models_that_are_not_there_are_named(claims, candidate):
