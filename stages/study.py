@@ -29,7 +29,7 @@ class Study:
 
     models: None for all of params.yaml. varied: the parameter that the table is about, with {model} for its name.
     settings: for each of its values what to set, dotted keys of params.yaml. fixed: what to set for all of them.
-    label: of the axis. logarithmic: whether that is how it is drawn.
+    label: of the axis. logarithmic: whether that is how it is drawn. by_time: whether to draw it against minutes, too.
     """
 
     models: tuple[str, ...] | None
@@ -37,6 +37,7 @@ class Study:
     settings: Mapping[float, Mapping[str, Any]]
     label: str
     logarithmic: bool = False
+    by_time: bool = True
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -47,6 +48,7 @@ STUDIES = {
         {share: {"budget.train_fraction": share, "budget.epochs": epochs} for share, epochs in EPOCHS_OF_SHARE.items()},
         f"share of the training pictures, for {', '.join(map(str, EPOCHS_OF_SHARE.values()))} epochs",
         logarithmic=True,
+        by_time=False,  # with other numbers of epochs, a smaller share takes no less of it
     ),
     "patch_size": Study(
         ("vit_scratch",),
@@ -115,7 +117,9 @@ def write(name: str, study: Study, table: pd.DataFrame) -> None:
     """Table and picture of a study in reports/studies; columns: see _row."""
     text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     outputs.write_text(paths.STUDIES / f"{name}.csv", text)
-    style.save(draw(table, study.label, logarithmic=study.logarithmic), paths.STUDIES / f"{name}.png")
+    style.save(
+        draw(table, study.label, logarithmic=study.logarithmic, by_time=study.by_time), paths.STUDIES / f"{name}.png"
+    )
     print(f"{NAME}: {paths.STUDIES / name}.csv and .png")
 
 
