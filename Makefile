@@ -111,7 +111,7 @@ screenshots: dev browser ## the app's pages for the README, by the champion of t
 	python -m tests.gui.screenshots docs
 
 test: git dev browser ## all tests, the slow ones too (installs Chromium on Debian if it may)
-	python -m pytest -n logical --maxprocesses 4 --dist loadfile
+	python -m pytest -n logical --maxprocesses 4 --dist loadgroup
 
 browser: # Chromium for the tests in a real browser
 	@command -v chromium chromium-browser google-chrome >/dev/null \

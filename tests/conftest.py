@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 # Before torch and TensorFlow are imported: two test processes with many threads each fight over the cores.
 for variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
     os.environ.setdefault(variable, "1")
@@ -20,3 +22,10 @@ os.environ["GIT_CONFIG_GLOBAL"] = os.devnull
 os.environ["GIT_CONFIG_NOSYSTEM"] = "1"
 for role in ("AUTHOR", "COMMITTER"):
     os.environ[f"GIT_{role}_NAME"], os.environ[f"GIT_{role}_EMAIL"] = "test", "test@localhost"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of several processes one runs all tests of a file, or all of the pipeline, which begin with a long run."""
+    for item in items:
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group(folder if folder == "pipeline" else str(item.path)))

@@ -42,6 +42,18 @@ def test_a_run_leaves_metrics_reports_and_curves(clone: Clone):
     assert all(model in shown for model in MODELS)
 
 
+def test_the_interactive_plots_hold_every_model(clone: Clone, tmp_path: Path):
+    clone.run("dvc", "plots", "show", "--out", str(tmp_path))
+    page = (tmp_path / "index.html").read_text()
+    specs = [json.JSONDecoder().raw_decode(part)[0] for part in page.split("var spec = ")[1:]]
+    titles = [next(iter(plot)) for plot in yaml.safe_load((clone.root / "dvc.yaml").read_text())["plots"]]
+    assert [spec["title"]["text"] for spec in specs] == titles
+    for spec in specs:
+        rows = spec["data"]["values"]
+        assert not rows or {row["model"] for row in rows} == set(MODELS)
+        assert "<DVC_METRIC" not in json.dumps(spec)
+
+
 CLASSIFY = """
 import json, sys
 import mlflow, numpy as np
