@@ -1,5 +1,6 @@
 """The app's door: `streamlit run gui/app.py`. Each page is a module of gui/views with a function `page`."""
 
+import gc
 import logging
 import sys
 from pathlib import Path
@@ -13,6 +14,9 @@ if ROOT not in sys.path:  # Streamlit puts gui/ there; its modules are imported 
 
 from gui import archives  # noqa: E402
 from gui.views import batch, classify, compare, mistakes, model  # noqa: E402
+
+# Looking for garbage while MLflow and a framework are imported, which leave none, takes a second of the first answer.
+gc.set_threshold(100_000, 50, 50)
 
 # Beyond it, 1 MB by default, uploads go through a file.
 MultiPartParser.spool_max_size = archives.MAX_ARCHIVE_MEGABYTES * 2**20

@@ -1,5 +1,7 @@
 """The models that answer in this session: chosen, loaded once per version for all sessions, kept up to date."""
 
+import gc
+
 import streamlit as st
 
 from gui import registry
@@ -76,4 +78,10 @@ def label(alias: str, version: Version) -> str:
 )
 def load(version: Version) -> Model:
     """The loaded model of a version; RegistryError if it does not load."""
-    return registry.load(version)
+    model = registry.load(version)
+    # Streamlit collects garbage after every interaction, and would look through all of MLflow and a framework each
+    # time, for 0.3 seconds. What is there now is left out, once what former models have left is gone.
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+    return model
