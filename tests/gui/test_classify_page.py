@@ -1,6 +1,7 @@
 """The page as Streamlit draws it, with real registries and small real models."""
 
 import asyncio
+import gc
 import os
 import re
 import shutil
@@ -492,6 +493,15 @@ def test_uploads_within_the_limit_never_go_through_a_file(register: Register) ->
     assert not file.file._rolled, "it lies on the disk"
     configuration = tomllib.loads((APP.parent / ".streamlit" / "config.toml").read_text())
     assert configuration["server"]["maxUploadSize"] == archives.MAX_ARCHIVE_MEGABYTES
+
+
+def test_what_was_loaded_is_left_out_of_the_search_for_garbage_after_every_interaction(register: Register) -> None:
+    gc.unfreeze()
+    register()
+    open_page()
+    assert gc.get_freeze_count() > 10 * len(gc.get_objects())
+    assert gc.get_threshold()[0] > 10_000
+    gc.unfreeze()
 
 
 async def _received(size: int) -> UploadFile:
