@@ -8,9 +8,9 @@ import logging
 import os
 import re
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -266,7 +266,9 @@ class Model:
         self.version = version
         self.packaged = packaged
         self.folder: tempfile.TemporaryDirectory[str] | None = None  # of its files, where they were fetched
-        self._one_at_a_time = threading.Lock()  # Keras is not thread-safe, and PyTorch takes all cores anyway
+        # One call at a time: Keras is not thread-safe, PyTorch takes all cores anyway. Always in the same thread: each
+        # that a framework has worked in keeps memory.
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="model")
         metadata = packaged.metadata.metadata or {}
         try:
             self.class_names = [readable(name) for name in metadata["class_names"]]
@@ -331,8 +333,7 @@ class Model:
 
     def _run(self, work: Callable[[], Result], *, alone: bool = True) -> Result:
         try:
-            with self._one_at_a_time if alone else nullcontext():
-                return work()
+            return self._worker.submit(work).result() if alone else work()
         except Exception as error:  # packaged code: it may raise anything
             logger.warning("%s failed", self.version, exc_info=True)
             raise RegistryError(

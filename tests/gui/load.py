@@ -166,6 +166,14 @@ def highest(server: psutil.Process) -> Iterator[list[int]]:
         watching.join()
 
 
+def settled(address: str, server: psutil.Process) -> int:
+    """The memory of the server in bytes once it has forgotten those who left, which it does when somebody comes."""
+    time.sleep(FORGOTTEN)
+    visit(address, 1, 0, 0, Seen())
+    time.sleep(2)
+    return server.memory_info().rss
+
+
 def main() -> int:
     """Measure the first answer, one user, then many, then the memory once they left."""
     parser = argparse.ArgumentParser(prog="python -m tests.gui.load", description=__doc__.splitlines()[0])
@@ -182,8 +190,7 @@ def main() -> int:
         warm = crowd(address, 3, 3, 0.1)  # every thread's own buffers are there
         alone = Seen()
         visit(address, arguments.pictures, min(arguments.rest, 0.5), 0, alone)
-        time.sleep(FORGOTTEN)
-        before = server.memory_info().rss
+        before = settled(address, server)
         print(f"one user:  median {np.median(alone.seconds or [0]):.2f} s, p95 {alone.p95():.2f} s")
         with highest(server) as at_most:
             many = crowd(address, arguments.users, arguments.pictures, arguments.rest)
@@ -191,8 +198,7 @@ def main() -> int:
             f"{arguments.users} users:  median {np.median(many.seconds or [0]):.2f} s, p95 {many.p95():.2f} s, ", end=""
         )
         print(f"{len(many.seconds)} answers, {len(many.errors)} errors")
-        time.sleep(FORGOTTEN)
-        after = server.memory_info().rss
+        after = settled(address, server)
     print(f"memory:    {before / 2**20:.0f} MB before, up to {max(at_most) / 2**20:.0f} MB with the users, ", end="")
     print(f"{after / 2**20:.0f} MB {FORGOTTEN:.0f} s after they left")
     errors = first.errors + warm.errors + alone.errors + many.errors
