@@ -1,6 +1,6 @@
 """Many users at once on the app of this machine, through Streamlit's own protocol: times, errors, memory.
 
-python -m tests.gui.load [--users 20] [--pictures 20] [--rest 5]    about 10 minutes; the champion of the store in use
+python -m tests.gui.load [--users 20] [--pictures 20] [--rest 5]    about 8 minutes; the champion of the store in use
 
 Exit status 1 where a picture got no answer, the 95th percentile reached 5 times that of one user, or memory did not
 come back to within 10 % of where it was.
