@@ -1,16 +1,13 @@
 """The app's door: `streamlit run gui/app.py`. Each page is a module of gui/views with a function `page`."""
 
-import ctypes
 import gc
 import logging
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import streamlit as st
 from starlette.formparsers import MultiPartParser
 
-M_ARENA_MAX = -8  # of mallopt(3)
 ROOT = str(Path(__file__).resolve().parents[1])
 if ROOT not in sys.path:  # Streamlit puts gui/ there; its modules are imported as gui.* here as everywhere else
     sys.path.insert(0, ROOT)
@@ -20,9 +17,6 @@ from gui.views import batch, classify, compare, mistakes, model  # noqa: E402
 
 # Looking for garbage while MLflow and a framework are imported, which leave none, takes a second of the first answer.
 gc.set_threshold(100_000, 50, 50)
-# Streamlit runs every interaction in a thread of its own, for each of which glibc would keep a heap.
-with suppress(AttributeError, OSError):
-    ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 # Beyond it, 1 MB by default, uploads go through a file.
 MultiPartParser.spool_max_size = archives.MAX_ARCHIVE_MEGABYTES * 2**20
