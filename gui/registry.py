@@ -171,7 +171,7 @@ class Registry:
                     ) from None
                 raise
 
-    def history(self, name: str) -> list["Reign"]:
+    def history(self, name: str) -> list[Reign]:
         """Every time that a version of a registered model is or was its champion, the last one first."""
         with self._asked() as client:
             aliases = self._registered(client, name).aliases

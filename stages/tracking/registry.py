@@ -165,7 +165,7 @@ def _problem(client: MlflowClient, experiment_id: str, version: ModelVersion, pa
             folder = Path(
                 download_artifacts(f"models:/{model_id(version)}", dst_path=_unless_local(location, temporary))
             )
-            if version.tags.get(FILES_SHA256, _sha256(_files(folder))) != _sha256(_files(folder)):
+            if FILES_SHA256 in version.tags and version.tags[FILES_SHA256] != _sha256(_files(folder)):
                 return f"its artifacts in {location} were changed"
     except Exception as error:
         if not is_gone(error):

@@ -12,10 +12,13 @@ from stages.report.comparison import render
 ROOT = Path(__file__).parents[2]
 
 
+def git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
 def committed(file: str) -> str:
     """A file as the last commit has it: what somebody tries out in the working tree is their own affair."""
-    done = subprocess.run(["git", "show", f"HEAD:{file}"], cwd=ROOT, capture_output=True, text=True, check=True)
-    return done.stdout
+    return git("show", f"HEAD:{file}")
 
 
 def table(text: str) -> list[str]:
@@ -73,14 +76,7 @@ def test_the_report_can_be_written_again_from_the_committed_figures_alone(report
         )
         for name, facts in data["facts"].items()
     ]
-    done = subprocess.run(
-        ["git", "ls-tree", "--name-only", "HEAD", "reports/plots/"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    pictures = [Path(file).stem for file in done.stdout.split()]
+    pictures = [Path(file).stem for file in git("ls-tree", "--name-only", "HEAD", "reports/plots/").split()]
     assert render(candidates, data, data["dataset"], pictures) == report
     assert data["verdict"] in report
 
