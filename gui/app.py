@@ -1,13 +1,16 @@
 """The app's door: `streamlit run gui/app.py`. Each page is a module of gui/views with a function `page`."""
 
+import ctypes
 import gc
 import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import streamlit as st
 from starlette.formparsers import MultiPartParser
 
+M_MMAP_THRESHOLD = -3  # of mallopt(3)
 ROOT = str(Path(__file__).resolve().parents[1])
 if ROOT not in sys.path:  # Streamlit puts gui/ there; its modules are imported as gui.* here as everywhere else
     sys.path.insert(0, ROOT)
@@ -17,6 +20,10 @@ from gui.views import batch, classify, compare, mistakes, model  # noqa: E402
 
 # Looking for garbage while MLflow and a framework are imported, which leave none, takes a second of the first answer.
 gc.set_threshold(100_000, 50, 50)
+# What is larger, as decoded pictures are, goes back to the system when it is freed. Left alone, glibc raises this limit
+# with every larger piece, and the heap of each thread that Streamlit runs keeps some megabytes.
+with suppress(AttributeError, OSError):
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**20)
 
 # Beyond it, 1 MB by default, uploads go through a file.
 MultiPartParser.spool_max_size = archives.MAX_ARCHIVE_MEGABYTES * 2**20

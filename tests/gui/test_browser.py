@@ -75,6 +75,38 @@ def test_a_person_uploads_pictures_and_reads_what_they_show(
             assert (tmp_path / "phone.png").stat().st_size > 10_000
 
 
+# Run by Python as it starts: notes every file that is opened for writing, temporary ones without a name too.
+NOTE_WRITING = """
+import os, sys
+notes = os.open(os.environ["OPENED_FOR_WRITING"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+def note(event, arguments):
+    if event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR):
+        os.write(notes, f"{arguments[0]}\\n".encode())
+
+sys.addaudithook(note)
+"""
+
+
+def test_an_uploaded_picture_is_written_nowhere(
+    register: Register, tracking_uri: str, tmp_path: Path, browser: Browser
+) -> None:
+    register()
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(NOTE_WRITING)
+    small, large, notes = tmp_path / "small.png", tmp_path / "large.bmp", tmp_path / "opened"
+    small.write_bytes(picture_file(RED))
+    large.write_bytes(picture_file(BLUE, (1200, 1000), "BMP"))  # 3.6 MB: more than form parsers keep in memory
+    watched = {"PYTHONPATH": str(tmp_path / "site"), "OPENED_FOR_WRITING": str(notes)}
+    running = chromium.running_app(MLFLOW_TRACKING_URI=tracking_uri, **watched)
+    with running as address, chromium.visitor(browser) as context:
+        page = chromium.open_app(context, address)
+        expect(chromium.classify(page, small).first).to_contain_text("red apple")  # all is loaded now
+        before = notes.read_text()
+        expect(chromium.classify(page, large).first).to_contain_text("blue sea")
+        assert notes.read_text() == before
+
+
 def choose(page: Page, source: str) -> None:
     """Upload, Camera or Test pictures."""
     page.get_by_role("radio", name=source).click()

@@ -111,6 +111,23 @@ def test_the_commit_and_the_params_of_the_champions_run_give_its_weights_again(c
     assert record["weights_sha256"] == version.tags["weights_sha256"]
 
 
+def test_a_newcomer_that_the_gate_of_params_yaml_refuses_is_challenger(clone: Clone, tmp_path: Path):
+    copy = Clone(tmp_path / "copy", clone.records)
+    shutil.copytree(clone.root, copy.root, symlinks=True)
+    before = client_of(copy).get_model_version_by_alias(NAME, "champion")
+    # Another training of the champion's model: whoever is best now has the champion of before to beat.
+    other = {f"models.{before.tags['model']}.flip": False}
+    copy.set_params({**other, "registry.gate": "significant", "registry.alpha": 1e-12})
+    copy.run("dvc", "repro")
+    after = client_of(copy).get_model_version_by_alias(NAME, "champion")
+    assert after.version == before.version
+    challenger = client_of(copy).get_model_version_by_alias(NAME, "challenger")
+    assert "(gate: significant at 1e-12)" in challenger.tags["gate"]
+    report = json.loads((copy.root / "reports/registered_model.json").read_text())
+    assert report["decision"] == challenger.tags["gate"]
+    assert report["champion_weights_sha256"] == before.tags["weights_sha256"]
+
+
 def test_rolling_back_without_a_former_champion_is_one_line(clone: Clone):
     said = clone.refusal(sys.executable, "-m", "stages.rollback")
     assert said.startswith("rollback: no version of demo-classifier was champion before: choose with --to one of ")

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 WEIGHTS = "weights.safetensors"
-INFERENCE_BATCH = 256  # pictures at a time: bounds the memory of large calls
+# Pictures at a time: bounds the memory of large calls. What a CPU works on should fit into its caches (docs/tuning.md).
+INFERENCE_BATCH, INFERENCE_BATCH_ON_CPU = 256, 16
 
 
 class TorchClassifier(Classifier):
@@ -83,10 +84,11 @@ class TorchClassifier(Classifier):
     def logits_of_trained_size(self, images: np.ndarray) -> np.ndarray:
         self.network.eval()
         device = next(self.network.parameters()).device
+        at_once = INFERENCE_BATCH_ON_CPU if device.type == "cpu" else INFERENCE_BATCH
         logits = np.empty((len(images), self.num_classes), np.float32)
-        for start in range(0, len(images), INFERENCE_BATCH):
-            batch = torch.from_numpy(np.array(images[start : start + INFERENCE_BATCH])).to(device)
-            logits[start : start + INFERENCE_BATCH] = self.network(batch).float().cpu().numpy()
+        for start in range(0, len(images), at_once):
+            batch = torch.from_numpy(np.array(images[start : start + at_once])).to(device)
+            logits[start : start + at_once] = self.network(batch).float().cpu().numpy()
         return logits
 
     @property
