@@ -11,9 +11,8 @@ import json
 import os
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -31,9 +30,8 @@ from gui.registry import Answer, Model
 
 TOP_K = 5
 BATCH = 64  # pictures that the model is given at once
-CHUNK = 16  # files that a thread reads in one go
-THREADS = min(8, os.cpu_count() or 1)  # large pictures are read one at a time, see gui.pictures
-AHEAD = max(2 * BATCH // CHUNK, 2 * THREADS)  # chunks that may lie ready or be read while the model works
+CHUNK = 8  # files that a thread reads in one go
+THREADS = min(BATCH // CHUNK, os.cpu_count() or 1)  # large pictures are read one at a time, see gui.pictures
 LISTED = 1000  # unreadable files, at most
 SOME_UNREADABLE = 1
 EXTENSIONS = tuple(f".{extension}" for extension in pictures.EXTENSIONS)
@@ -139,30 +137,41 @@ def _in_folder(folder: str, on_unreadable: Callable[[str, str], None]) -> Iterat
 def classify(
     model: Model, found: Iterable[str], top_k: int, tally: Tally, on_done: Callable[[int], object]
 ) -> Iterator[Result]:
-    """The model's answers, in the order of the files, which threads read ahead of it: memory holds a few batches.
+    """The model's answers, in the order of the files, of which memory holds one batch.
 
     on_done: told of every number of files that were read, whether they gave a picture or not.
     """
 
-    def read(file: str) -> np.ndarray | str:
-        try:
-            return model.sees(pictures.square(_load(file), "crop"))
-        except OSError as error:
-            return error.strerror or type(error).__name__
-        except (PictureError, ValueError) as error:  # ValueError: a name with a null byte in it
-            return str(error)
+    def read(chunk: list[str]) -> list[np.ndarray | str]:
+        return [_picture(file, model) for file in chunk]
 
-    for batch in _chunks(_read_ahead(found, read), BATCH):
-        readable = [(file, picture) for file, picture in batch if isinstance(picture, np.ndarray)]
-        for file, picture in batch:
-            if isinstance(picture, str):
-                tally.add_unreadable(file, picture)
-        if readable:
-            rows = model.probabilities(np.stack([picture for _, picture in readable]))
-            for (file, _), row in zip(readable, rows, strict=True):
-                tally.classified += 1
-                yield Result(file, model.answers(row, top_k), model.is_unfamiliar(row))
-        on_done(len(batch))
+    # By turns: threads read a batch, then the model works on all cores. A network's threads wait for one another at
+    # every layer, so that reading beside them takes more from the model than its own time.
+    with ThreadPoolExecutor(THREADS) as pool:
+        for batch in _chunks(found, BATCH):
+            read_pictures = [picture for chunk in pool.map(read, _chunks(batch, CHUNK)) for picture in chunk]
+            readable = []
+            for file, picture in zip(batch, read_pictures, strict=True):
+                if isinstance(picture, str):
+                    tally.add_unreadable(file, picture)
+                else:
+                    readable.append((file, picture))
+            if readable:
+                rows = model.probabilities(np.stack([picture for _, picture in readable]))
+                for (file, _), row in zip(readable, rows, strict=True):
+                    tally.classified += 1
+                    yield Result(file, model.answers(row, top_k), model.is_unfamiliar(row))
+            on_done(len(batch))
+
+
+def _picture(file: str, model: Model) -> np.ndarray | str:
+    """What the model gets of a file, (S, S, 3) uint8, or why there is none."""
+    try:
+        return model.sees(pictures.square(_load(file), "crop"))
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    except (PictureError, ValueError) as error:  # ValueError: a name with a null byte in it
+        return str(error)
 
 
 def _load(file: str) -> np.ndarray:
@@ -171,27 +180,6 @@ def _load(file: str) -> np.ndarray:
     if len(content) > pictures.MAX_MEGABYTES * 2**20:
         raise PictureError(f"This file has more than the {pictures.MAX_MEGABYTES} MB taken here: save it smaller.")
     return pictures.load(content)
-
-
-def _read_ahead(
-    found: Iterable[str], read: Callable[[str], np.ndarray | str]
-) -> Iterator[tuple[str, np.ndarray | str]]:
-    """Files with what `read` gives for them, in their order; threads read up to AHEAD chunks before they are taken."""
-
-    def read_all(chunk: list[str]) -> list[tuple[str, np.ndarray | str]]:
-        return [(file, read(file)) for file in chunk]
-
-    pool = ThreadPoolExecutor(THREADS)
-    waiting: deque[Future[list[tuple[str, np.ndarray | str]]]] = deque()
-    try:
-        for chunk in _chunks(found, CHUNK):
-            waiting.append(pool.submit(read_all, chunk))
-            if len(waiting) > AHEAD:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -252,8 +252,8 @@ def render(found: Mapping[str, Any]) -> str:
         f"round to `make serve`, one after the other. Files: {found['pictures']:,} PNG pictures of that size through "
         "`python -m gui.classify --csv`, reading and writing included, loading the model not. Forward: raw pictures to "
         f"logits in float32 in processes of its own before and after, one by one and in batches of {FORWARD_BATCH}. "
-        "Memory: the most that the command line held. Meant to hold: HTTP within 1.5 times the forward and 10 ms, files "
-        "at 90 % of it."
+        "Memory: the most that the command line held. Meant to hold: HTTP within 1.5 times the forward and 10 ms, "
+        "files at 90 % of it."
     )
     return "\n\n".join(["# Answers, against the model's own forward pass", table, measured, method]) + "\n"
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from gui import classify, pictures, registry
-from gui.classify import AHEAD, BATCH, CHUNK, Tally
+from gui.classify import BATCH, Tally
 from gui.registry import Model, RegistryError
 from tests.gui.conftest import BLUE, RED, Register, picture_file
 
@@ -231,7 +231,7 @@ def test_a_mistake_is_one_line_and_status_two(
     assert ran.err.count("\n") == 1
 
 
-def test_memory_holds_no_more_than_a_few_batches(register: Register, tmp_path: Path) -> None:
+def test_memory_holds_no_more_than_one_batch(register: Register, tmp_path: Path) -> None:
     register()
     (tmp_path / "red.png").write_bytes(picture_file(RED))
     taken = 0
@@ -246,7 +246,7 @@ def test_memory_holds_no_more_than_a_few_batches(register: Register, tmp_path: P
     results = classify.classify(model, endless(), 1, Tally(), on_done=lambda count: None)
     for number in range(1, 20 * BATCH):
         next(results)
-        assert taken <= number + BATCH + (AHEAD + 1) * CHUNK
+        assert taken <= number + BATCH
     results.close()
 
 
