@@ -30,8 +30,10 @@ from gui.registry import Answer, Model
 
 TOP_K = 5
 BATCH = 64  # pictures that the model is given at once
-CHUNK = 8  # files that a thread reads in one go
-THREADS = min(BATCH // CHUNK, os.cpu_count() or 1)  # large pictures are read one at a time, see gui.pictures
+THREADS = min(8, os.cpu_count() or 1)  # of the largest pictures one is read at a time, see gui.pictures
+LARGE = (
+    64 * 2**10
+)  # bytes, from which on a file is worth a thread: decoders let others run, what is around them does not
 LISTED = 1000  # unreadable files, at most
 SOME_UNREADABLE = 1
 EXTENSIONS = tuple(f".{extension}" for extension in pictures.EXTENSIONS)
@@ -141,17 +143,14 @@ def classify(
 
     on_done: told of every number of files that were read, whether they gave a picture or not.
     """
-
-    def read(chunk: list[str]) -> list[np.ndarray | str]:
-        return [_picture(file, model) for file in chunk]
-
-    # By turns: threads read a batch, then the model works on all cores. A network's threads wait for one another at
-    # every layer, so that reading beside them takes more from the model than its own time.
+    # By turns: a batch is read, then the model works on all cores. A network's threads wait for one another at every
+    # layer, so that reading beside them takes more from the model than its own time.
     with ThreadPoolExecutor(THREADS) as pool:
         for batch in _chunks(found, BATCH):
-            read_pictures = [picture for chunk in pool.map(read, _chunks(batch, CHUNK)) for picture in chunk]
+            large = {file: pool.submit(_picture, file, model) for file in batch if _is_large(file)}
             readable = []
-            for file, picture in zip(batch, read_pictures, strict=True):
+            for file in batch:
+                picture = large[file].result() if file in large else _picture(file, model)
                 if isinstance(picture, str):
                     tally.add_unreadable(file, picture)
                 else:
@@ -162,6 +161,13 @@ def classify(
                     tally.classified += 1
                     yield Result(file, model.answers(row, top_k), model.is_unfamiliar(row))
             on_done(len(batch))
+
+
+def _is_large(file: str) -> bool:
+    try:
+        return os.path.getsize(file) >= LARGE  # noqa: PTH202 - no Path is built for each of many files
+    except (OSError, ValueError):  # whoever reads it says why
+        return False
 
 
 def _picture(file: str, model: Model) -> np.ndarray | str:
