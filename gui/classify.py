@@ -31,9 +31,7 @@ from gui.registry import Answer, Model
 TOP_K = 5
 BATCH = 64  # pictures that the model is given at once
 THREADS = min(8, os.cpu_count() or 1)  # of the largest pictures one is read at a time, see gui.pictures
-LARGE = (
-    64 * 2**10
-)  # bytes, from which on a file is worth a thread: decoders let others run, what is around them does not
+LARGE = 64 * 2**10  # bytes, from which on a file is worth a thread: only decoders let other threads run
 LISTED = 1000  # unreadable files, at most
 SOME_UNREADABLE = 1
 EXTENSIONS = tuple(f".{extension}" for extension in pictures.EXTENSIONS)
@@ -145,7 +143,8 @@ def classify(
     """
     # By turns: a batch is read, then the model works on all cores. A network's threads wait for one another at every
     # layer, so that reading beside them takes more from the model than its own time.
-    with ThreadPoolExecutor(THREADS) as pool:
+    pool = ThreadPoolExecutor(THREADS)
+    try:
         for batch in _chunks(found, BATCH):
             large = {file: pool.submit(_picture, file, model) for file in batch if _is_large(file)}
             readable = []
@@ -161,6 +160,8 @@ def classify(
                     tally.classified += 1
                     yield Result(file, model.answers(row, top_k), model.is_unfamiliar(row))
             on_done(len(batch))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _is_large(file: str) -> bool:
