@@ -48,6 +48,11 @@ class Clone:
             "DVC_NO_ANALYTICS": "1",
         }
 
+    def copy(self, root: Path) -> "Clone":
+        """All of it once more, with what git ignores: cache, trained models, tracking store."""
+        shutil.copytree(self.root, root, symlinks=True)
+        return Clone(root, self.records)
+
     def run(self, *command: str) -> str:
         """Run a command in the clone; its output, which is shown where it fails."""
         done = subprocess.run(

@@ -1,7 +1,6 @@
 """A training whose tracking server is killed: the same weights, one line, and the whole run once the server is back."""
 
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -21,8 +20,7 @@ PATIENCE = 180.0  # seconds
 
 
 def test_a_training_outlives_its_tracking_server_and_register_replays_it(clone: Clone, tmp_path: Path):
-    copy = Clone(tmp_path / "copy", clone.records)
-    shutil.copytree(clone.root, copy.root, symlinks=True)
+    copy = clone.copy(tmp_path / "copy")
     copy.set_params({"models.vit_scratch.epochs": EPOCHS})
     copy.run(*TRAIN)
     expected = results(copy.root)

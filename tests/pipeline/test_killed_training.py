@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -33,8 +32,7 @@ def results(root: Path) -> tuple[str, list[dict[str, str]], list[dict[str, str]]
 
 
 def test_a_killed_training_goes_on_with_its_history_and_its_run(clone: Clone, tmp_path: Path):
-    copy = Clone(tmp_path / "copy", clone.records)
-    shutil.copytree(clone.root, copy.root, symlinks=True)
+    copy = clone.copy(tmp_path / "copy")
     copy.set_params({"models.vit_scratch.epochs": EPOCHS})
     copy.run(*TRAIN)
     expected = results(copy.root)

@@ -112,8 +112,7 @@ def test_the_commit_and_the_params_of_the_champions_run_give_its_weights_again(c
 
 
 def test_a_newcomer_that_the_gate_of_params_yaml_refuses_is_challenger(clone: Clone, tmp_path: Path):
-    copy = Clone(tmp_path / "copy", clone.records)
-    shutil.copytree(clone.root, copy.root, symlinks=True)
+    copy = clone.copy(tmp_path / "copy")
     before = client_of(copy).get_model_version_by_alias(NAME, "champion")
     # Another training of the champion's model: whoever is best now has the champion of before to beat.
     other = {f"models.{before.tags['model']}.flip": False}
