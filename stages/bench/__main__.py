@@ -1,6 +1,7 @@
 """Training by this project against training by notebook: writes reports/benchmark.md and reports/benchmark.json."""
 
 import argparse
+import math
 import tempfile
 import time
 from importlib.metadata import version
@@ -16,7 +17,7 @@ from stages.errors import UserError, one_line_errors
 ROUNDS = 3
 SECONDS = 5.0  # to measure in each process, where a step does not take longer
 MAX_STEPS = 200
-LIMIT = 15 * 60  # seconds: no other round where it would end later
+LIMIT = 15 * 60  # seconds: no other round where it would end later, unless --rounds asks for so many
 EPOCH_PATIENCE = 4 * 3600.0  # seconds
 LIBRARIES = ("torch", "torchvision", "timm", "lightning", "tensorflow", "keras", "numpy", "pillow")
 
@@ -26,14 +27,38 @@ def main() -> None:
     parser.add_argument(
         "--epochs", action="store_true", help="also the time to the notebook's one-epoch accuracy of the scratch ViT"
     )
-    benchmark = measure(params.read(), with_epochs=parser.parse_args().epochs)
+    parser.add_argument(
+        "--rounds",
+        type=_at_least_one,
+        metavar="N",
+        help=f"measure each model so often, however long it takes (default: {ROUNDS}, or fewer within "
+        f"{LIMIT // 60} minutes); more where the machine's speed swings",
+    )
+    options = parser.parse_args()
+    benchmark = measure(
+        params.read(),
+        with_epochs=options.epochs,
+        rounds=options.rounds or ROUNDS,
+        limit=math.inf if options.rounds else LIMIT,
+    )
     outputs.write_json(paths.REPORTS / "benchmark.json", benchmark)
     outputs.write_text(paths.REPORTS / "benchmark.md", render(benchmark))
     print(f"{headline(benchmark['models']).replace('**', '')}\n{paths.REPORTS / 'benchmark.md'}")
 
 
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: give a whole number, 1 or more")
+    return int(text)
+
+
 def measure(
-    settings: params.Params, *, with_epochs: bool, rounds: int = ROUNDS, seconds: float = SECONDS
+    settings: params.Params,
+    *,
+    with_epochs: bool,
+    rounds: int = ROUNDS,
+    seconds: float = SECONDS,
+    limit: float = LIMIT,
 ) -> dict[str, Any]:
     """All that reports/benchmark.json holds. Leaves no other file."""
     started = time.monotonic()
@@ -43,7 +68,7 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="bench-", dir=paths.SCRATCH.resolve()) as scratch:
         jobs = {name: Job.of(settings, name, prepared, scratch) for name in settings.models}
         epoch = _epoch(jobs, prepared) if with_epochs else None
-        models = _rounds(jobs, rounds, seconds)
+        models = _rounds(jobs, rounds, seconds, limit)
     return {
         "data": _describe(prepared),
         "hardware": machine.describe(),
@@ -58,13 +83,13 @@ def measure(
     }
 
 
-def _rounds(jobs: dict[str, Job], rounds: int, seconds: float) -> dict[str, Any]:
+def _rounds(jobs: dict[str, Job], rounds: int, seconds: float, limit: float) -> dict[str, Any]:
     models: dict[str, dict[str, list[dict[str, Any]]]] = {name: {"notebook": [], "ours": []} for name in jobs}
     started, longest = time.monotonic(), 0.0
     for number in range(1, rounds + 1):
         round_started = time.monotonic()
-        if number > 1 and round_started - started + longest > LIMIT:
-            print(f"no round {number}: it would end after more than {LIMIT / 60:.0f} minutes", flush=True)
+        if number > 1 and round_started - started + longest > limit:
+            print(f"no round {number}: it would end after more than {limit / 60:.0f} minutes", flush=True)
             break
         for name, job in jobs.items():
             done = models[name]

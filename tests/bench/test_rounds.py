@@ -26,7 +26,7 @@ class FakeJob:
 
 def rounds_of(pace, count=2, seconds=6.0):
     calls = []
-    models = bench._rounds({name: FakeJob(name, calls, pace) for name in ("a", "b")}, count, seconds)
+    models = bench._rounds({name: FakeJob(name, calls, pace) for name in ("a", "b")}, count, seconds, bench.LIMIT)
     return models, calls
 
 
@@ -63,7 +63,7 @@ def test_no_round_begins_that_would_end_too_late(monkeypatch, capsys):
             return super().run(function, *arguments)
 
     job = Slow("a", [], {"speed.notebook": 1.0, "speed.ours": 1.0})
-    models = bench._rounds({"a": job}, 3, 1.0)  # of two fifths of the limit each
+    models = bench._rounds({"a": job}, 3, 1.0, bench.LIMIT)  # of two fifths of the limit each
     assert len(models["a"]["ours"]) == 2
     assert "no round 3" in capsys.readouterr().out
 
@@ -95,6 +95,25 @@ RESULT = {
     "checkpoint_seconds": 0.1,
     "forward_images_per_second": 9.0,
 }
+
+
+def test_as_many_rounds_as_asked_for_however_long_they_take(monkeypatch, tmp_path, tiny_params):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["bench", "--rounds", "4"])
+    monkeypatch.setattr(bench, "LIMIT", 0.0)
+    monkeypatch.setattr(bench.params, "read", lambda: tiny_params)
+    monkeypatch.setattr(Job, "run", lambda *_: RESULT)
+    bench.main()
+    found = json.loads(Path("reports/benchmark.json").read_text())["models"]
+    assert {len(rounds) for each in found.values() for rounds in each.values()} == {4}
+
+
+@pytest.mark.parametrize("rounds", ["0", "-1", "two", "1.5"])
+def test_rounds_that_are_no_number_of_times_are_refused(monkeypatch, capsys, rounds):
+    monkeypatch.setattr(sys, "argv", ["bench", f"--rounds={rounds}"])
+    with pytest.raises(SystemExit):
+        bench.main()
+    assert f"{rounds}: give a whole number, 1 or more" in capsys.readouterr().err
 
 
 def test_two_reports_are_all_that_is_left(monkeypatch, tmp_path, tiny_params):
