@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import TextIO
 
 import numpy as np
 from tqdm import tqdm
@@ -35,7 +35,6 @@ LARGE = 64 * 2**10  # bytes, from which on a file is worth a thread: only decode
 LISTED = 1000  # unreadable files, at most
 SOME_UNREADABLE = 1
 EXTENSIONS = tuple(f".{extension}" for extension in pictures.EXTENSIONS)
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,7 @@ def classify(
     # layer, so that reading beside them takes more from the model than its own time.
     pool = ThreadPoolExecutor(THREADS)
     try:
-        for batch in _chunks(found, BATCH):
+        for batch in _batches(found):
             large = {file: pool.submit(_picture, file, model) for file in batch if _is_large(file)}
             readable = []
             for file in batch:
@@ -189,10 +188,10 @@ def _load(file: str) -> np.ndarray:
     return pictures.load(content)
 
 
-def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
+def _batches(found: Iterable[str]) -> Iterator[list[str]]:
+    iterator = iter(found)
+    while batch := list(islice(iterator, BATCH)):
+        yield batch
 
 
 def _write_json(results: Iterable[Result], stream: TextIO) -> None:

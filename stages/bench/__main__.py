@@ -1,7 +1,6 @@
 """Training by this project against training by notebook: writes reports/benchmark.md and reports/benchmark.json."""
 
 import argparse
-import math
 import tempfile
 import time
 from importlib.metadata import version
@@ -35,12 +34,7 @@ def main() -> None:
         f"{LIMIT // 60} minutes); more where the machine's speed swings",
     )
     options = parser.parse_args()
-    benchmark = measure(
-        params.read(),
-        with_epochs=options.epochs,
-        rounds=options.rounds or ROUNDS,
-        limit=math.inf if options.rounds else LIMIT,
-    )
+    benchmark = measure(params.read(), with_epochs=options.epochs, rounds=options.rounds)
     outputs.write_json(paths.REPORTS / "benchmark.json", benchmark)
     outputs.write_text(paths.REPORTS / "benchmark.md", render(benchmark))
     print(f"{headline(benchmark['models']).replace('**', '')}\n{paths.REPORTS / 'benchmark.md'}")
@@ -53,14 +47,12 @@ def _at_least_one(text: str) -> int:
 
 
 def measure(
-    settings: params.Params,
-    *,
-    with_epochs: bool,
-    rounds: int = ROUNDS,
-    seconds: float = SECONDS,
-    limit: float = LIMIT,
+    settings: params.Params, *, with_epochs: bool, rounds: int | None = None, seconds: float = SECONDS
 ) -> dict[str, Any]:
-    """All that reports/benchmark.json holds. Leaves no other file."""
+    """All that reports/benchmark.json holds. Leaves no other file.
+
+    rounds: None for ROUNDS, or as many of them as end within LIMIT.
+    """
     started = time.monotonic()
     prepared = Prepared.open(paths.PREPARED) if paths.PREPARED.exists() else None
     paths.SCRATCH.mkdir(parents=True, exist_ok=True)
@@ -68,7 +60,7 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="bench-", dir=paths.SCRATCH.resolve()) as scratch:
         jobs = {name: Job.of(settings, name, prepared, scratch) for name in settings.models}
         epoch = _epoch(jobs, prepared) if with_epochs else None
-        models = _rounds(jobs, rounds, seconds, limit)
+        models = _rounds(jobs, rounds, seconds)
     return {
         "data": _describe(prepared),
         "hardware": machine.describe(),
@@ -83,13 +75,13 @@ def measure(
     }
 
 
-def _rounds(jobs: dict[str, Job], rounds: int, seconds: float, limit: float) -> dict[str, Any]:
+def _rounds(jobs: dict[str, Job], rounds: int | None, seconds: float) -> dict[str, Any]:
     models: dict[str, dict[str, list[dict[str, Any]]]] = {name: {"notebook": [], "ours": []} for name in jobs}
     started, longest = time.monotonic(), 0.0
-    for number in range(1, rounds + 1):
+    for number in range(1, (rounds or ROUNDS) + 1):
         round_started = time.monotonic()
-        if number > 1 and round_started - started + longest > limit:
-            print(f"no round {number}: it would end after more than {limit / 60:.0f} minutes", flush=True)
+        if rounds is None and number > 1 and round_started - started + longest > LIMIT:
+            print(f"no round {number}: it would end after more than {LIMIT / 60:.0f} minutes", flush=True)
             break
         for name, job in jobs.items():
             done = models[name]

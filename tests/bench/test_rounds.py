@@ -26,7 +26,7 @@ class FakeJob:
 
 def rounds_of(pace, count=2, seconds=6.0):
     calls = []
-    models = bench._rounds({name: FakeJob(name, calls, pace) for name in ("a", "b")}, count, seconds, bench.LIMIT)
+    models = bench._rounds({name: FakeJob(name, calls, pace) for name in ("a", "b")}, count, seconds)
     return models, calls
 
 
@@ -63,7 +63,7 @@ def test_no_round_begins_that_would_end_too_late(monkeypatch, capsys):
             return super().run(function, *arguments)
 
     job = Slow("a", [], {"speed.notebook": 1.0, "speed.ours": 1.0})
-    models = bench._rounds({"a": job}, 3, 1.0, bench.LIMIT)  # of two fifths of the limit each
+    models = bench._rounds({"a": job}, None, 1.0)  # of two fifths of the limit each
     assert len(models["a"]["ours"]) == 2
     assert "no round 3" in capsys.readouterr().out
 

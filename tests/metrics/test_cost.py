@@ -10,66 +10,50 @@ from stages import classifiers, params
 from stages.metrics import cost
 
 
-class Clock:
-    """time.perf_counter that stands still unless told."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def perf_counter(self) -> float:
-        return self.now
-
-
 class Paced:
-    """Takes `seconds` for each call, one after the other, then the last of them for good."""
+    """Takes `seconds` for each call, one after the other, then the last of them for good; nothing else takes any."""
 
     image_size, num_parameters = 32, 7
 
-    def __init__(self, clock: Clock, seconds: list[float]) -> None:
-        self.clock, self.seconds, self.batches = clock, seconds, []
+    def __init__(self, seconds: list[float]) -> None:
+        self.now, self.seconds, self.batches = 0.0, seconds, []
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         assert images.dtype == np.uint8
         self.batches.append(len(images))
-        self.clock.now += self.seconds.pop(0) if len(self.seconds) > 1 else self.seconds[0]
+        self.now += self.seconds.pop(0) if len(self.seconds) > 1 else self.seconds[0]
         return np.zeros((len(images), 5), np.float32)
 
     def multiply_adds(self) -> int:
         return 11
 
 
-@pytest.fixture
-def clock(monkeypatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(cost, "time", clock)
-    return clock
-
-
 def cost_of(classifier, tmp_path, monkeypatch):
     (tmp_path / "weights").write_bytes(bytes(300))
     (tmp_path / "about.json").write_bytes(bytes(20))
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: classifier.now)
     monkeypatch.setattr(cost, "_cold_load", lambda folder: 1.234567)
     return cost.measure(classifier, tmp_path)
 
 
-def test_sizes_are_those_of_the_classifier_and_of_its_largest_file(clock, tmp_path, monkeypatch):
-    found = cost_of(Paced(clock, [0.5]), tmp_path, monkeypatch)
+def test_sizes_are_those_of_the_classifier_and_of_its_largest_file(tmp_path, monkeypatch):
+    found = cost_of(Paced([0.5]), tmp_path, monkeypatch)
     assert (found["num_parameters"], found["multiply_adds"], found["weights_bytes"]) == (7, 11, 300)
     assert found["cold_load_seconds"] == 1.23
 
 
-def test_latencies_are_percentiles_of_single_pictures_after_a_warm_up(clock, tmp_path, monkeypatch):
+def test_latencies_are_percentiles_of_single_pictures_after_a_warm_up(tmp_path, monkeypatch):
     # Slow at first; then 1 to 100 ms.
-    classifier = Paced(clock, [9.0] * cost.WARM_UP + [milliseconds / 1e3 for milliseconds in range(1, 101)] + [1.0])
+    classifier = Paced([9.0] * cost.WARM_UP + [milliseconds / 1e3 for milliseconds in range(1, 101)] + [1.0])
     found = cost_of(classifier, tmp_path, monkeypatch)
     assert found["latency_p50_ms"] == pytest.approx(50.5)
     assert found["latency_p95_ms"] == pytest.approx(95.05)
     assert classifier.batches[: cost.WARM_UP + cost.LATENCY_CALLS] == [1] * (cost.WARM_UP + cost.LATENCY_CALLS)
 
 
-def test_throughput_counts_whole_batches_and_leaves_the_first_out(clock, tmp_path, monkeypatch):
+def test_throughput_counts_whole_batches_and_leaves_the_first_out(tmp_path, monkeypatch):
     calls = cost.WARM_UP + cost.LATENCY_CALLS
-    classifier = Paced(clock, [0.01] * calls + [50.0, 0.8])  # the first batch of many takes 50 s
+    classifier = Paced([0.01] * calls + [50.0, 0.8])  # the first batch of many takes 50 s
     found = cost_of(classifier, tmp_path, monkeypatch)
     # Four batches of 0.8 s until 3 s are over.
     assert classifier.batches[calls:] == [cost.THROUGHPUT_BATCH] * 5
