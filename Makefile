@@ -35,14 +35,14 @@ JOBS := 1
 # Of the experiments: NAME-1, NAME-2 ...
 NAME := sweep-$(shell date +%m%d-%H%M%S)
 
-.PHONY: help env dev demo repro sweep study register rollback app serve ui bench screenshots test lint format clean git browser
+.PHONY: help env serve-env dev demo repro sweep study register rollback app serve ui bench screenshots test lint format clean git browser
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 13
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 13
 
 env: $(READY) ## the environment, in .venv
 
-$(READY): requirements.txt constraints.txt
+$(READY): requirements.txt requirements-serve.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 		|| { echo "Python 3.11, 3.12 or 3.13 is needed (TensorFlow knows no newer one), $(PYTHON) is $$($(PYTHON) -V): \
 	make PYTHON=/path/to/python3.11 ..."; exit 1; }
@@ -50,9 +50,23 @@ $(READY): requirements.txt constraints.txt
 	$(BIN)/pip install -r requirements.txt -c constraints.txt
 	@touch $@
 
+SERVE := $(VENV)-serve
+
+# Without torch and TensorFlow: what it takes to answer, not to train.
+serve-env: $(SERVE)/.ready ## the light environment for app, command line and HTTP server, in .venv-serve
+
+$(SERVE)/.ready: requirements-serve.txt constraints.txt
+	$(PYTHON) -m venv $(SERVE)
+	$(SERVE)/bin/pip install -r requirements-serve.txt -c constraints.txt
+	@touch $@
+
+$(SERVE)/.ready-dev: $(SERVE)/.ready requirements-serve-dev.txt
+	$(SERVE)/bin/pip install -r requirements-serve-dev.txt -c constraints.txt
+	@touch $@
+
 dev: $(VENV)/.ready-dev ## what working on the project takes, too
 
-$(VENV)/.ready-dev: $(READY) requirements-dev.txt
+$(VENV)/.ready-dev: $(READY) requirements-dev.txt requirements-serve-dev.txt
 	$(BIN)/pip install -r requirements-dev.txt -c constraints.txt
 	@touch $@
 
@@ -98,7 +112,7 @@ app: $(READY) ## the Streamlit app
 
 # MODEL has another meaning, and a default, for `make sweep`.
 serve: $(READY) ## the champion over HTTP, http://127.0.0.1:5001; another model: MODEL=NAME@ALIAS
-	python -m gui.serve $(if $(findstring command,$(origin MODEL)),--model $(MODEL))
+	python -m gui.server $(if $(findstring command,$(origin MODEL)),--model $(MODEL))
 
 ui: $(READY) ## the MLflow pages
 	mlflow ui
@@ -110,8 +124,11 @@ bench: $(READY) ## speed of training, against the notebook way, and of answers, 
 screenshots: dev browser ## the app's pages for the README, by the champion of the store in use: docs/
 	python -m tests.gui.screenshots docs
 
-test: git dev browser ## all tests, the slow ones too (installs Chromium on Debian if it may)
-	python -m pytest -n logical --maxprocesses 4 --dist loadgroup
+# Those of gui/ in the light environment, which proves that it is enough.
+TEST := -m pytest -n logical --maxprocesses 4 --dist loadgroup
+test: git dev $(SERVE)/.ready-dev browser ## all tests, the slow ones too (installs Chromium on Debian if it may)
+	$(SERVE)/bin/python $(TEST) tests/gui tests/inference
+	python $(TEST) --ignore tests/gui --ignore tests/inference
 
 browser: # Chromium for the tests in a real browser
 	@command -v chromium chromium-browser google-chrome >/dev/null \
@@ -129,5 +146,5 @@ format: dev ## what ruff can mend by itself
 	ruff format .
 
 clean: ## caches, scratch and the environment; data, models and runs stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache data/scratch demo_reports sweep
+	rm -rf $(VENV) $(SERVE) .pytest_cache .mypy_cache .ruff_cache data/scratch demo_reports sweep
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

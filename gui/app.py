@@ -18,7 +18,7 @@ if ROOT not in sys.path:  # Streamlit puts gui/ there; its modules are imported 
 from gui import archives  # noqa: E402
 from gui.views import batch, classify, compare, mistakes, model  # noqa: E402
 
-# Looking for garbage while MLflow and a framework are imported, which leave none, takes a second of the first answer.
+# Looking for garbage while MLflow is imported, which leaves none, takes half a second of the first answer.
 gc.set_threshold(100_000, 50, 50)
 # What is larger, as decoded pictures are, goes back to the system when it is freed. Left alone, glibc raises this limit
 # with every larger piece, and the heap of each thread that Streamlit runs keeps some megabytes.

@@ -11,7 +11,7 @@ STYLE = """<style>
 .answers li { display: grid; grid-template-columns: 1fr auto; gap: 0.15rem 1rem;
               margin: 0 0 0.85rem !important; padding: 0 !important; }
 .answers .superclass { opacity: 0.75; font-size: 0.875em; margin-left: 0.5em; }
-.answers .confidence { font-variant-numeric: tabular-nums; }
+.answers .probability { font-variant-numeric: tabular-nums; }
 .answers .track { grid-column: 1 / -1; height: 0.6rem; border-radius: 0.3rem; overflow: hidden;
                   background: color-mix(in srgb, currentColor 14%, transparent); }
 .answers .bar { height: 100%; min-width: 2px; border-radius: 0.3rem; background: #3f8fd2; opacity: 0.6; }
@@ -22,7 +22,7 @@ STYLE = """<style>
 
 
 def chart(answers: Iterable[Answer]) -> str:
-    """HTML of one bar per answer: class, superclass, confidence in per cent."""
+    """HTML of one bar per answer: class, superclass, probability in per cent."""
     return STYLE + f'<ol class="answers">{"".join(map(_row, answers))}</ol>'
 
 
@@ -35,7 +35,7 @@ def _row(answer: Answer) -> str:
     return (
         f"<li><span>{escape(answer.class_name)} "
         f'<span class="superclass">{escape(answer.superclass_name)}</span></span>'
-        f'<span class="confidence">{percent(answer.confidence)}</span>'
+        f'<span class="probability">{percent(answer.probability)}</span>'
         '<div class="track" aria-hidden="true">'
-        f'<div class="bar" style="width: {answer.confidence:.1%}"></div></div></li>'
+        f'<div class="bar" style="width: {answer.probability:.1%}"></div></div></li>'
     )

@@ -79,8 +79,8 @@ def label(alias: str, version: Version) -> str:
 def load(version: Version) -> Model:
     """The loaded model of a version; RegistryError if it does not load."""
     model = registry.load(version)
-    # Streamlit collects garbage after every interaction, and would look through all of MLflow and a framework each
-    # time, for 0.3 seconds. What is there now is left out, once what former models have left is gone.
+    # Streamlit collects garbage after every interaction, and would look through all of MLflow each time, for 0.2 of the
+    # 0.25 seconds that an answer takes then. What is there now is left out, once what former models have left is gone.
     gc.unfreeze()
     gc.collect()
     gc.freeze()

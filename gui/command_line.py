@@ -1,6 +1,7 @@
 """What the commands of the app share: which model, one line on stderr for what goes wrong, an exit status."""
 
 import argparse
+import gc
 import logging
 import os
 import sys
@@ -29,6 +30,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def load(model: str | None) -> Model:
     """Load the version that --model names, else the one that answers in the app; RegistryError where there is none."""
+    gc.set_threshold(100_000, 50, 50)  # as in gui/app.py: MLflow is imported now
     connected = registry.connect()
     if model is None:
         version = registry.wanted(connected.champions())[0]
@@ -43,7 +45,6 @@ def load(model: str | None) -> Model:
 @contextmanager
 def one_line_errors(command: str) -> Iterator[None]:
     """Turn what a user can mend into ``<command>: <message>`` and exit status 2; let bugs show their trace."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow tells of every processor feature it found
     logging.disable(logging.WARNING)  # what the libraries tell of each attempt, stack traces and all
     try:
         yield

@@ -6,7 +6,6 @@ Nothing here knows of Streamlit or MLflow, nothing is written to disk.
 import threading
 from contextlib import nullcontext, suppress
 from io import BytesIO
-from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -19,7 +18,6 @@ MAX_DEEP_PIXELS = 16_000_000  # of 32 bits a sample, floats or integers, each of
 LARGE_PIXELS = 8_000_000  # of larger pictures one is decoded at a time, so that several together do not fill the memory
 WORKING_SIDE = 1024  # pixels: larger pictures are reduced to a longer side of one to two times this
 
-Squaring = Literal["crop", "pad"]
 _large = threading.Semaphore()
 # Blocks of more than 32 MB go back to the system when they are freed; of Pillow's 16 MB many are kept.
 Image.core.set_block_size(64 * 2**20)
@@ -67,21 +65,6 @@ def load(content: bytes) -> np.ndarray:
         ) from error
 
 
-def square(picture: np.ndarray, how: Squaring) -> np.ndarray:
-    """Make a picture square: `crop` keeps its centre, `pad` adds white borders.
-
-    picture: (H, W, 3) uint8. Returns (S, S, 3) uint8, S the shorter side for crop and the longer one for pad.
-    """
-    height, width = picture.shape[:2]
-    side = min(height, width) if how == "crop" else max(height, width)
-    top, left = abs(height - side) // 2, abs(width - side) // 2
-    if how == "crop":
-        return picture[top : top + side, left : left + side]
-    canvas = np.full((side, side, 3), 255, np.uint8)
-    canvas[top : top + height, left : left + width] = picture
-    return canvas
-
-
 def fit(picture: np.ndarray, side: int) -> np.ndarray:
     """Scale a picture to be shown in a box of `side` pixels: down by averaging, up so that its pixels stay visible.
 
@@ -112,8 +95,8 @@ def _rgb(image: Image.Image) -> Image.Image:
     if factor > 1:
         image = image.reduce(factor)
     if image.mode == "RGBA":
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -3,18 +3,18 @@
 Everything that can go wrong between here and the tracking server is a RegistryError of one line that names the way on.
 """
 
+import hashlib
 import json
 import logging
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import unquote
 
 import numpy as np
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[1]
 SQLITE = "sqlite:///"
 CHAMPION = "champion"
-REGISTERED = {"code": "code_sha256", "weights": "weights_sha256"}  # tags of a version; its package says the same
+FORMAT = 2  # of a version's metadata: the newest that this app knows; see stages/inference/onnx_model.py
 HOW_TO_MAKE_ONE = (
     "`dvc repro` trains and registers one, `make demo` a small one on generated pictures within minutes, and "
     "`make register` brings back one that was trained here"
 )
 REGISTER_AGAIN = "register it again with `make register` (a demo model: `make demo`)"
+Square = Literal["crop", "pad"]  # what is done with images that are not: keep the centre, or all, with white borders
 
 logger = logging.getLogger(__name__)
-Result = TypeVar("Result")
 
 
 class RegistryError(Exception):
@@ -80,13 +80,24 @@ class Reign:
     rolled_back: bool
 
 
-@dataclass(frozen=True)
-class Answer:
-    """One class and how sure the model is of it, between 0 and 1."""
+class Answer(NamedTuple):
+    """One class and its probability, between 0 and 1."""
 
     class_name: str
     superclass_name: str
-    confidence: float
+    probability: float
+
+
+class Classified(NamedTuple):
+    """What a model says of one image. Names are as people read them.
+
+    answers: the likeliest classes, the likeliest first; prediction_set: the classes that hold the right one in 90 of
+    100 images, the likeliest first; out_of_distribution: unlike the training images, None where the model cannot tell.
+    """
+
+    answers: list[Answer]
+    prediction_set: list[str]
+    out_of_distribution: bool | None
 
 
 @dataclass(frozen=True)
@@ -254,87 +265,75 @@ class Registry:
 
 
 class Model:
-    """A loaded version. Pictures go in as uint8 arrays of any size, answers come out; safe to share between threads.
+    """A loaded version: what its own ImageClassifier answers, as this app shows it. Threads may share it.
 
-    conformal: by promised coverage in per cent ("90", "95") the sum of probabilities up to which classes join a
-    prediction set; unfamiliar_threshold: the highest probability below which a picture is unlike the training pictures,
-    None where the version names none; flagged_familiar: the share of test pictures below it, None if not measured.
+    name: of the network, vit_scratch; class_names: as people read them; square: its own rule for images that are not;
+    ood_threshold: the highest probability below which an image counts as out of distribution, None where it cannot
+    tell; ood_flagged: the share of test images below it, test_accuracy: their top-1; both None where not measured.
     """
 
-    def __init__(self, version: Version, packaged: Any) -> None:
-        """packaged: what `mlflow.pyfunc.load_model` returned; RegistryError if it is not one of this project's."""
+    def __init__(self, version: Version, packaged: Any, folder: "tempfile.TemporaryDirectory[str] | None") -> None:
+        """packaged: what `mlflow.pyfunc.load_model` returned; folder: of its files, where they were fetched.
+
+        RegistryError if it is not one of this project's.
+        """
         self.version = version
         self.packaged = packaged
-        self.folder: tempfile.TemporaryDirectory[str] | None = None  # of its files, where they were fetched
-        # One call at a time: Keras is not thread-safe, PyTorch takes all cores anyway. Always in the same thread: each
-        # that a framework has worked in keeps memory.
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="model")
-        metadata = packaged.metadata.metadata or {}
+        self._folder = folder  # goes with the model
         try:
+            self._classifier = packaged.unwrap_python_model().classifier
+            metadata = self._classifier.metadata
             self.class_names = [readable(name) for name in metadata["class_names"]]
-            superclass_names = [readable(name) for name in metadata["superclass_names"]]
-            self.superclass_of = [superclass_names[index] for index in metadata["superclass_of_class"]]
-            self.image_size = int(metadata["image_size"])
-            self._shrink = packaged.unwrap_python_model().shrink
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            self.square: Square = metadata["square"]
+        except (KeyError, TypeError, AttributeError) as error:
             raise RegistryError(
                 f"{_sentence(version)} lacks what this app needs ({reason(error)}): "
                 f"{REGISTER_AGAIN}, or choose another model with MODEL_NAME."
             ) from error
-        self.metadata: Mapping[str, Any] = metadata
-        self.classifier = str(metadata.get("model", ""))
+        self.name = str(metadata.get("model", ""))
+        self.ood_threshold = _number(metadata, "ood_threshold")
+        self.ood_flagged = _number(metadata, "metrics", "unfamiliar", "flagged_test")
         self.test_accuracy = _number(metadata, "metrics", "test", "top1")
-        self.unfamiliar_threshold = _number(metadata, "unfamiliar_threshold")
-        self.flagged_familiar = _number(metadata, "metrics", "unfamiliar", "flagged_test")
-        promised = metadata.get("conformal")
-        found = {str(key): _number(promised, key) for key in promised} if isinstance(promised, dict) else {}
-        self.conformal = {coverage: threshold for coverage, threshold in found.items() if threshold is not None}
 
     @property
     def is_demo(self) -> bool:
-        """Whether it was trained on generated pictures: registered models are named after their data source."""
+        """Whether it was trained on generated images: registered models are named after their data source."""
         return self.version.name.startswith("demo-")
 
-    def sees(self, picture: np.ndarray) -> np.ndarray:
-        """The picture as the model gets it. (H, W, 3) uint8 -> (image_size, image_size, 3) uint8.
+    def prepare(self, image: np.ndarray, square: Square | None = None) -> np.ndarray:
+        """The image as the network gets it: (H, W, 3) uint8 -> (S, S, 3) uint8, made square as `square` says.
 
-        Waits for no other thread: the network has no part in it.
+        None: by the version's own rule.
         """
-        return self._run(lambda: np.asarray(self._shrink(picture[np.newaxis])), alone=False)[0]
+        with self._running():
+            return self._classifier.prepare(image[np.newaxis], square)[0]
 
-    def probabilities(self, pictures: np.ndarray) -> np.ndarray:
-        """Calibrated probabilities of pictures of one size, (N, H, W, 3) uint8: (N, C) float32, rows sum to 1."""
-        found = self._run(lambda: np.asarray(self.packaged.predict(pictures)))
-        if found.shape != (len(pictures), len(self.class_names)) or not np.isfinite(found).all():
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities of images of one size, (N, H, W, 3) uint8: (N, C) float32, rows sum to 1."""
+        with self._running():
+            found = self._classifier.probabilities(images)
+        if found.shape != (len(images), len(self.class_names)) or not np.isfinite(found).all():
             raise RegistryError(f"{_sentence(self.version)} gave no probabilities: {REGISTER_AGAIN}.")
         return found
 
-    def answers(self, row: np.ndarray, top_k: int) -> list[Answer]:
-        """The `top_k` likeliest classes by the probabilities of one picture, (C,), the likeliest first."""
-        best = np.argsort(-row, kind="stable")[:top_k]
-        return [Answer(self.class_names[i], self.superclass_of[i], float(row[i])) for i in best]
+    def classified(self, probabilities: np.ndarray, top_k: int) -> list[Classified]:
+        """What the version says of each image, by its row of probabilities (N, C); top_k: classes, at most all."""
+        top_k = min(top_k, len(self.class_names))
+        with self._running():
+            rows = self._classifier.rows(probabilities, top_k)
+        columns = (rows[name].tolist() for name in ("class", "superclass", "probability"))
+        answers = [Answer(readable(of), readable(above), share) for of, above, share in zip(*columns, strict=True)]
+        of_image = zip(rows["prediction_set"][::top_k], rows["out_of_distribution"][::top_k], strict=True)
+        return [
+            Classified(answers[place * top_k : (place + 1) * top_k], [readable(name) for name in names], is_outside)
+            for place, (names, is_outside) in enumerate(of_image)
+        ]
 
-    def is_unfamiliar(self, row: np.ndarray) -> bool | None:
-        """Whether a picture of these probabilities, (C,), is unlike the training pictures; None: it cannot tell."""
-        return None if self.unfamiliar_threshold is None else float(row.max()) < self.unfamiliar_threshold
-
-    def prediction_set(self, row: np.ndarray, coverage: str) -> list[str] | None:
-        """The classes that together hold the right one in `coverage` ("90" or "95") per cent of pictures.
-
-        row: the probabilities of one picture, (C,). The likeliest first, at least one; None where the version promises
-        no such coverage. A class joins if the probabilities of those before it sum to at most the version's threshold.
-        """
-        threshold = self.conformal.get(coverage)
-        if threshold is None:
-            return None
-        order = np.argsort(-row, kind="stable")
-        before = np.cumsum(row[order], dtype=np.float64) - row[order]
-        return [self.class_names[i] for i in order[before <= threshold]]
-
-    def _run(self, work: Callable[[], Result], *, alone: bool = True) -> Result:
+    @contextmanager
+    def _running(self) -> Iterator[None]:
         try:
-            return self._worker.submit(work).result() if alone else work()
-        except Exception as error:  # packaged code: it may raise anything
+            yield
+        except Exception as error:  # code of the version: it may raise anything
             logger.warning("%s failed", self.version, exc_info=True)
             raise RegistryError(
                 f"{_sentence(self.version)} failed on this picture ({reason(error)}): "
@@ -376,9 +375,9 @@ def wanted(champions: list[Version]) -> list[Version]:
 
 
 def load(version: Version) -> Model:
-    """Download and load a version of the registry that `connect` gave; slow, it brings in the model's framework.
+    """Download and load a version of the registry that `connect` gave; RegistryError if it does not load.
 
-    RegistryError if it does not load.
+    None of its code runs before its metadata and its model.onnx are what was registered, and of a format known here.
     """
     from mlflow.models import Model as MlflowModel
     from mlflow.pyfunc import load_model
@@ -392,21 +391,41 @@ def load(version: Version) -> Model:
         while hasattr(place, "repo"):  # of a registered model, the place its files are in
             place = place.repo
         if not isinstance(place, LocalArtifactRepository):  # whose files are read where they are
-            temporary = tempfile.TemporaryDirectory(prefix="model-")  # goes with the model
-        folder = repository.download_artifacts("", dst_path=temporary.name if temporary else None)
-        about = MlflowModel.load(folder).metadata or {}
-        others = [name for name, tag in REGISTERED.items() if about.get(tag) != version.tags.get(tag, about.get(tag))]
-        if others:  # before any of its code runs
-            raise RegistryError(f"Its {' and '.join(others)} are not what was registered")
-        packaged = load_model(folder, suppress_warnings=True)
+            temporary = tempfile.TemporaryDirectory(prefix="model-")
+        folder = Path(repository.download_artifacts("", dst_path=temporary.name if temporary else None))
+        _check(version, MlflowModel.load(folder).metadata or {}, folder / "artifacts" / "model.onnx")
+        packaged = load_model(str(folder), suppress_warnings=True)
+    except RegistryError:
+        raise
     except Exception as error:  # the network, the disk, and the code that came with the model
         logger.warning("%s does not load", version, exc_info=True)
         raise RegistryError(
-            f"{_sentence(version)} does not load ({reason(error)}): install requirements.txt here, or {REGISTER_AGAIN}."
+            f"{_sentence(version)} does not load ({reason(error)}): install requirements-serve.txt here, "
+            f"or {REGISTER_AGAIN}."
         ) from error
-    model = Model(version, packaged)
-    model.folder = temporary
-    return model
+    return Model(version, packaged, temporary)
+
+
+def _check(version: Version, metadata: Mapping[str, Any], file: Path) -> None:
+    """RegistryError where a version is of another release of this project, or its file is not what was registered."""
+    written = metadata.get("format")
+    if not isinstance(written, int) or written < FORMAT or "onnx_sha256" not in metadata:
+        raise RegistryError(
+            f"{_sentence(version)} was registered by an earlier release of this project: {REGISTER_AGAIN}, "
+            "or choose another model with MODEL_NAME."
+        )
+    if written > FORMAT:
+        raise RegistryError(
+            f"{_sentence(version)} was registered by a newer release of this project (format {written}, this app knows "
+            f"up to {FORMAT}): update this app, or {REGISTER_AGAIN}."
+        )
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    for expected in (metadata["onnx_sha256"], version.tags.get("onnx_sha256", found)):
+        if found != expected:
+            raise RegistryError(
+                f"{file.name} of {version} is not what was registered (sha256 {found[:12]}..., expected "
+                f"{expected[:12]}...): {REGISTER_AGAIN}."
+            )
 
 
 def without_password(uri: str) -> str:

@@ -15,6 +15,7 @@ from stages import answers, outputs, params, paths
 from stages.datasets.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from stages.datasets.prepared import Prepared
 from stages.errors import UserError, one_line_errors
+from stages.inference.exported import Exported
 from stages.metrics import comparison, robustness, tables
 from stages.metrics.summary import Answers
 from stages.plots import confusion, gallery, style
@@ -70,6 +71,7 @@ def main() -> None:
     findings = {
         "altered_pictures": len(clean[names[0]].labels),
         **comparison.compare(logits, of_test[names[0]].labels, temperatures),
+        "int8": {name: found for name in names if (found := Exported.open(name).description.get("int8"))},
     }
     about = prepared.superclass_names, prepared.superclass_of_class
     of_each = {

@@ -2,10 +2,10 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from stages import classifiers, paths
 from stages.classifiers.errors import ClassifierError
@@ -53,9 +53,23 @@ class Robustness(Section):
     images: Count
 
 
-class Registry(Section):
-    """What a newly registered model must show to become champion."""
+class Export(Section):
+    """Which models get an int8 copy, and which file answers."""
 
+    serve: Literal["auto", "float32", "int8"]
+    int8: dict[str, Literal["dynamic", "static"] | None]
+
+    @model_validator(mode="after")
+    def _int8_is_there_to_be_served(self) -> Self:
+        if self.serve == "int8" and not any(self.int8.values()):
+            raise _SectionError("export.serve = 'int8', but export.int8 makes none: set a model there to static")
+        return self
+
+
+class Registry(Section):
+    """How models answer once registered, and what a new one must show to become champion."""
+
+    square: Literal["crop", "pad"]
     gate: Literal["significant", "better", "always"]
     alpha: Annotated[Positive, Field(lt=1)]
 
@@ -66,6 +80,7 @@ class Params(Section):
     seed: Seed
     data: Data
     budget: Budget
+    export: Export
     robustness: Robustness
     registry: Registry
     compute: Compute
@@ -85,6 +100,13 @@ class Params(Section):
         if mistakes:
             raise _SectionError("; ".join(mistakes))
         return settings
+
+    @model_validator(mode="after")
+    def _int8_of_models_only(self) -> Self:
+        unknown = [name for name in self.export.int8 if name not in self.models]
+        if unknown:
+            raise _SectionError(f"export.int8 names {', '.join(unknown)}: the models are {', '.join(self.models)}")
+        return self
 
     def model(self, name: str) -> ClassifierSettings:
         """The settings of one model; UserError if params.yaml has none of that name."""

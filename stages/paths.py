@@ -9,6 +9,7 @@ DATA = Path("data")
 RAW = DATA / "raw"  # the archive, as downloaded or generated
 PREPARED = DATA / "prepared"
 MODELS = DATA / "models"  # one folder per model: weights, classifier.json
+ONNX = DATA / "onnx"  # one folder per model: model.onnx, export.json
 RUNS = DATA / "runs"  # one folder per model: history.csv, run.json
 PREDICTIONS = DATA / "predictions"  # one .npz per model
 ROBUSTNESS = DATA / "robustness"  # one .npz per model: answers to altered and to foreign pictures

@@ -1,12 +1,13 @@
-"""Stage `predict`: the logits of one trained model for the validation and the test pictures."""
+"""Stage `predict`: the logits of one exported model for the validation and the test images."""
 
 import argparse
 
 import numpy as np
 
-from stages import classifiers, params, paths
+from stages import params, paths
 from stages.datasets.prepared import Prepared
 from stages.errors import UserError, one_line_errors
+from stages.inference.exported import Exported
 
 
 def main() -> None:
@@ -14,17 +15,16 @@ def main() -> None:
     parser.add_argument("model", help="a key of models in params.yaml")
     name = parser.parse_args().model
     settings = params.read()
-    # As the registered model will answer, whatever the model was trained on.
-    classifiers.classifier_class(settings.model(name).classifier).configure(settings.compute.on_cpu)
-    classifier = classifiers.load(paths.MODELS / name)
+    settings.model(name)
+    network = Exported.open(name).load(settings.compute.cpu_threads)
     prepared = Prepared.open(paths.PREPARED)
 
     def logits_of(split: str) -> np.ndarray:
         images, _ = prepared.split(split)
-        logits = classifier.logits(images)
+        logits = network.logits(images)
         if not np.isfinite(logits).all():
-            raise UserError(f"{name}: some logits of the {split} pictures are no finite numbers: train it again")
-        print(f"{name}: predicted {len(images):,} {split} pictures")
+            raise UserError(f"{name}: some logits of the {split} images are no finite numbers: train it again")
+        print(f"{name}: predicted {len(images):,} {split} images")
         return logits
 
     paths.PREDICTIONS.mkdir(parents=True, exist_ok=True)

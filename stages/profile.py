@@ -1,9 +1,10 @@
-"""Stage `profile`: what one trained model costs, measured on this machine's CPU."""
+"""Stage `profile`: what one exported model costs, measured on this machine's CPU."""
 
 import argparse
 
-from stages import classifiers, machine, outputs, params, paths
+from stages import machine, outputs, params, paths
 from stages.errors import one_line_errors
+from stages.inference.exported import Exported
 from stages.metrics import cost
 
 
@@ -12,21 +13,23 @@ def main() -> None:
     parser.add_argument("model", help="a key of models in params.yaml")
     name = parser.parse_args().model
     settings = params.read()
-    # All on the CPU, or the figures of two frameworks would not compare.
-    compute = settings.compute.on_cpu
-    classifiers.classifier_class(settings.model(name).classifier).configure(compute)
+    settings.model(name)
+    threads = settings.compute.cpu_threads
+    exported = Exported.open(name)
     run = outputs.read_json(paths.RUNS / name / "run.json", f"run `dvc repro train@{name}`")
-    classifier = classifiers.load(paths.MODELS / name)
     profile = {
-        **cost.measure(classifier, paths.MODELS / name),
+        "onnx_sha256": exported.sha256,
+        "precision": exported.precision,
+        **{key: exported.description[key] for key in ("num_parameters", "multiply_adds")},
+        **cost.measure(exported.load(threads), exported.file, threads),
         "training_seconds": run["seconds"],
         "training_peak_memory_mb": run["peak_memory_mb"],
-        "hardware": {**machine.describe(), "threads": compute.cpu_threads},
+        "hardware": {**machine.describe(), "threads": threads},
     }
     outputs.write_json(paths.PROFILES / f"{name}.json", profile)
     print(
-        f"{name}: {profile['num_parameters']:,} parameters, {profile['latency_p50_ms']:.1f} ms a picture, "
-        f"{profile['throughput_images_per_second']:,.0f} pictures a second in batches"
+        f"{name}: {profile['num_parameters']:,} parameters, {profile['latency_p50_ms']:.1f} ms an image, "
+        f"{profile['throughput_images_per_second']:,.0f} images a second in batches"
     )
 
 

@@ -6,19 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from stages import answers, classifiers, outputs, params, paths
+from stages import answers, outputs, params, paths
 from stages.datasets.prepared import Prepared
 from stages.errors import UserError, one_line_errors
+from stages.inference.exported import Exported
+from stages.inference.onnx_model import softmax
 from stages.tracking.champion import Validation
 from stages.tracking.explorer import Explorer
 from stages.tracking.gate import Gate
 from stages.tracking.package import Package
-from stages.tracking.packaged_model import softmax
 from stages.tracking.registry import Comparison, Entry, Registration, register
 from stages.tracking.replay import Training
 from stages.tracking.store import Store
 
-EXAMPLE_PICTURES = 2
+EXAMPLE_IMAGES = 2
 
 
 def main() -> None:
@@ -26,7 +27,7 @@ def main() -> None:
     settings = params.read()
     prepared = Prepared.open(paths.PREPARED)
     store = Store.of_repository(paths.repository_root())
-    entries = [_entry(model, prepared) for model in settings.models]
+    entries = [_entry(model, prepared, settings.registry.square) for model in settings.models]
     registration = register(
         store,
         experiment=prepared.source,
@@ -45,7 +46,7 @@ def main() -> None:
     print(
         f"Registered {', '.join(registration.versions)} as {registration.name}: {decision.reason} "
         f"(champion: version {decision.champion}).\n"
-        f"Classify a picture: streamlit run gui/app.py\nLook at the runs:   {_pages(store)}"
+        f"Classify an image: streamlit run gui/app.py\nLook at the runs:  {_pages(store)}"
     )
 
 
@@ -55,42 +56,47 @@ def _pages(store: Store) -> str:
     return "mlflow ui" if store.is_default else f"mlflow ui --backend-store-uri {store.shown_uri}"
 
 
-def _entry(model: str, prepared: Prepared) -> Entry:
+def _entry(model: str, prepared: Prepared, square: str) -> Entry:
+    exported, training = Exported.open(model), Training.read(paths.RUNS / model)
+    exported.verified()  # before anything is registered
+    if training.weights_sha256 != exported.description["weights_sha256"]:
+        raise UserError(
+            f"{paths.RUNS / model} and {paths.ONNX / model} tell of different weights: run `dvc repro export@{model}`"
+        )
     metrics = outputs.read_json(paths.METRICS / f"{model}.json", f"run `dvc repro evaluate@{model}`")
+    for key in ("top1", "top1_low", "top1_high"):
+        _measure(metrics, model, "test", key)
     _measure(metrics, model, "val", "top1")
+    images, labels = prepared.split("test")
     about = {
-        "model": model,
-        "source": prepared.source,
-        "class_names": prepared.class_names,
-        "superclass_names": prepared.superclass_names,
-        "superclass_of_class": prepared.superclass_of_class,
-        "image_size": prepared.image_size,
+        **_names(prepared),
+        "square": square,
         "temperature": _measure(metrics, model, "calibration", "temperature"),
-        # The scores up to which classes join the set that is promised to hold the right one, and the probability
-        # below which a picture is flagged as none of the classes.
-        "conformal": {name: found["threshold"] for name, found in metrics["conformal"].items()},
-        "unfamiliar_threshold": _measure(metrics, model, "unfamiliar", "threshold"),
+        "conformal": {cover: _measure(metrics, model, "conformal", cover, "threshold") for cover in ("90", "95")},
+        "ood_threshold": _measure(metrics, model, "unfamiliar", "threshold"),
         "data_sha256": prepared.data_sha256,
     }
-    package = Package(
-        model_folder=paths.MODELS / model,
-        code_folder=Path(classifiers.__file__).parent,
-        example=prepared.split("test")[0][:EXAMPLE_PICTURES].copy(),
-        about=about,
-        metrics=metrics,
+    logits, val_labels = answers.of_split(model, prepared, "val")
+    return Entry(
+        Package(exported, images[:EXAMPLE_IMAGES].copy(), about, metrics),
+        training,
+        right=logits.argmax(axis=1) == val_labels,
+        n_test=len(labels),
+        plots=sorted(paths.PLOTS.glob(f"*_{model}.png")),
     )
-    training = Training.read(paths.RUNS / model)
-    if training.weights_sha256 != package.metadata["weights_sha256"]:
-        raise UserError(f"{paths.RUNS / model} tells of other weights than {paths.MODELS / model}: run `dvc repro`")
-    logits, labels = answers.of_split(model, prepared, "val")
-    plots = sorted(paths.PLOTS.glob(f"*_{model}.png"))
-    return Entry(package, training, metrics, logits.argmax(axis=1) == labels, plots)
 
 
-def _measure(metrics: Mapping[str, Any], model: str, part: str, name: str) -> float:
-    value = metrics.get(part, {}).get(name)
+def _names(prepared: Prepared) -> dict[str, Any]:
+    names = ("source", "class_names", "superclass_names", "superclass_of_class")
+    return {name: getattr(prepared, name) for name in names}
+
+
+def _measure(metrics: Mapping[str, Any], model: str, *keys: str) -> float:
+    value: Any = metrics
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
     if not isinstance(value, float):
-        raise UserError(f"{paths.METRICS / model}.json names no {part} {name}: run `dvc repro evaluate@{model}`")
+        raise UserError(f"{paths.METRICS / model}.json names no {' '.join(keys)}: run `dvc repro evaluate@{model}`")
     return value
 
 
@@ -100,12 +106,7 @@ def _explorer(entries: list[Entry], prepared: Prepared) -> Explorer:
         return softmax(logits, entry.package.about["temperature"])
 
     return Explorer(
-        dataset={
-            "source": prepared.source,
-            "class_names": prepared.class_names,
-            "superclass_names": prepared.superclass_names,
-            "superclass_of_class": prepared.superclass_of_class,
-        },
+        dataset=_names(prepared),
         data_sha256=prepared.data_sha256,
         images=prepared.folder / "test_images.npy",
         labels=prepared.folder / "test_labels.npy",
@@ -132,7 +133,7 @@ def _write_report(registration: Registration) -> None:
         "models": {
             model: {
                 "val_top1": metadata["metrics"]["val"]["top1"],
-                **{key: metadata[key] for key in ("weights_sha256", "data_sha256", "code_sha256")},
+                **{key: metadata[key] for key in ("precision", "onnx_sha256", "weights_sha256", "data_sha256")},
             }
             for model, metadata in registration.metadata.items()
         },

@@ -1,14 +1,15 @@
-"""Stage `robustness`: what one trained model answers to altered test pictures and to foreign ones."""
+"""Stage `robustness`: the logits of one exported model for corrupted test images and for out-of-distribution ones."""
 
 import argparse
 
 import numpy as np
 
-from stages import classifiers, params, paths
+from stages import params, paths
 from stages.datasets.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from stages.datasets.foreign import foreign
 from stages.datasets.prepared import Prepared
 from stages.errors import one_line_errors
+from stages.inference.exported import Exported
 
 
 def main() -> None:
@@ -16,23 +17,22 @@ def main() -> None:
     parser.add_argument("model", help="a key of models in params.yaml")
     name = parser.parse_args().model
     settings = params.read()
-    # As the registered model will answer, whatever the model was trained on.
-    classifiers.classifier_class(settings.model(name).classifier).configure(settings.compute.on_cpu)
-    classifier = classifiers.load(paths.MODELS / name)
+    settings.model(name)
+    network = Exported.open(name).load(settings.compute.cpu_threads)
     prepared = Prepared.open(paths.PREPARED)
     images, _ = prepared.split("test")
-    # The same pictures for every model and every training.
+    # The same images for every model and every training.
     seed, count = settings.data.seed, min(settings.robustness.images, len(images))
     rows = np.sort(np.random.default_rng(seed).permutation(len(images))[:count])
     chosen = images[rows]
     answers: dict[str, np.ndarray] = {"rows": rows}
     for corruption in CORRUPTIONS:
         answers[f"corrupted_{corruption}"] = np.stack(
-            [classifier.logits(corrupt(chosen, corruption, severity, seed)) for severity in SEVERITIES]
+            [network.logits(corrupt(chosen, corruption, severity, seed)) for severity in SEVERITIES]
         )
-        print(f"{name}: answered {len(SEVERITIES) * count:,} pictures with {corruption}", flush=True)
+        print(f"{name}: answered {len(SEVERITIES) * count:,} images with {corruption}", flush=True)
     for kind, strangers in foreign(count, prepared.image_size, prepared.source, seed).items():
-        answers[f"foreign_{kind}"] = classifier.logits(strangers)
+        answers[f"foreign_{kind}"] = network.logits(strangers)
     paths.ROBUSTNESS.mkdir(parents=True, exist_ok=True)
     paths.SCRATCH.mkdir(parents=True, exist_ok=True)
     unfinished = paths.SCRATCH / f"robustness-{name}.npz"

@@ -48,6 +48,7 @@ def test_the_shipped_file_is_valid(read):
 def test_dvc_yaml_runs_the_models_of_the_shipped_file_with_their_classifiers(read):
     pipeline = yaml.safe_load(SHIPPED.with_name("dvc.yaml").read_text())
     [variables] = pipeline["vars"]
+    assert list(read().export.int8) == list(variables["pipeline"])
     classifiers = {name: entry["classifier"] for name, entry in variables["pipeline"].items()}
     assert classifiers == {name: settings.classifier for name, settings in read().models.items()}
     for plot in pipeline["plots"]:
@@ -65,6 +66,12 @@ def test_a_number_that_yaml_takes_for_text_is_a_number(read):
     assert read({"models.vit_scratch.muon_lr": "2e-3"}).model("vit_scratch").muon_lr == 0.002
 
 
+def test_a_model_that_export_does_not_name_gets_no_int8_copy(read):
+    export = read({"export.int8": {"vit_transfer": "static"}, "export.serve": "int8"}).export
+    assert export.int8.get("vit_transfer") == "static"
+    assert export.int8.get("vit_scratch") is None
+
+
 def test_a_second_model_may_use_the_same_classifier(read):
     section = yaml.safe_load(SHIPPED.read_text())["models"]["vit_scratch"]
     changed = read({"models.vit_wide": section | {"embed_dim": 384, "num_heads": 6}})
@@ -77,6 +84,11 @@ def test_a_second_model_may_use_the_same_classifier(read):
         ({"data.val_fracton": 0.2}, ["data.val_fracton is not a known key"]),
         ({"budget.train_fraction": 0}, ["budget.train_fraction = 0", "greater than 0"]),
         ({"budget.train_fraction": 1.5}, ["budget.train_fraction = 1.5", "less than or equal to 1"]),
+        ({"export.serve": "fp16"}, ["export.serve = 'fp16'", "'auto', 'float32' or 'int8'"]),
+        ({"export.int8.vit_scratch": "statik"}, ["export.int8.vit_scratch = 'statik'", "'dynamic' or 'static'"]),
+        ({"export.int8.resnet": "static"}, ["export.int8 names resnet", "vit_scratch, vit_transfer"]),
+        ({"export.int8": None}, ["export.int8 = None", "dictionary"]),
+        ({"export.serve": "int8"}, ["export.serve = 'int8'", "set a model there to static"]),
         ({"robustness.images": 0}, ["robustness.images = 0", "greater than or equal to 1"]),
         ({"registry.gate": "best"}, ["registry.gate = 'best'", "'significant', 'better' or 'always'"]),
         ({"registry.alpha": 1}, ["registry.alpha = 1", "less than 1"]),

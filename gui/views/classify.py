@@ -10,8 +10,8 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from gui import bars, champion, comparison, pictures, saliency, samples, words
 from gui.comparison import ComparisonError
-from gui.pictures import PictureError, Squaring
-from gui.registry import Model, RegistryError, Version
+from gui.pictures import PictureError
+from gui.registry import Classified, Model, RegistryError, Square, Version
 from gui.saliency import Saliency
 
 TOP_K = 5
@@ -19,8 +19,7 @@ TOP_K_BESIDE = 3  # where several models answer side by side
 BOX = 256  # CSS pixels: the side of the box each picture is shown in
 DENSITY = 2  # pixels sent per CSS pixel, for sharp screens
 MAX_FILES = 20  # to choose from
-COVERAGE = "90"  # per cent
-SQUARINGS: dict[Squaring, str] = {"crop": "Keep the centre", "pad": "Keep all, with white borders"}
+SQUARES: dict[Square, str] = {"crop": "Keep the centre", "pad": "Keep all, with white borders"}
 SOURCES = {
     "upload": ":material/upload: Upload",
     "camera": ":material/photo_camera: Camera",
@@ -54,11 +53,6 @@ def page() -> None:
         label_visibility="collapsed",
     )
     file = _uploaded() if source == "upload" else _photographed() if source == "camera" else None
-    squaring: Squaring = "crop"
-    if source != "sample":
-        squaring = st.radio(
-            "The model looks at a square:", list(SQUARINGS), format_func=SQUARINGS.__getitem__, horizontal=True
-        )
     # Below the upload, which would jump down when they appear.
     choice = st.container()
     introduction = st.empty()
@@ -75,11 +69,13 @@ def page() -> None:
             introduction.caption(f"Loading {version} …")
         model = st.session_state["introduced"] = champion.load(version)
         _introduce(introduction, model)
+        with choice:
+            square = choose_square(model) if source != "sample" else None
         picked = _sample(version) if source == "sample" else None
         if file is not None:
             picked = Picked(_decoded(file), file.name)
         if picked is not None:
-            _answer(model, picked, squaring, versions)
+            _answer(model, picked, square, versions)
     except RegistryError as error:
         introduction.empty()
         st.session_state.pop("introduced", None)
@@ -89,6 +85,17 @@ def page() -> None:
         st.warning(str(error), icon=":material/broken_image:")
     except ComparisonError as error:
         st.warning(str(error), icon=":material/hide_image:")
+
+
+def choose_square(model: Model) -> Square:
+    """What the model gets of pictures that are not square; at first what its version says."""
+    return st.radio(
+        "The model looks at a square:",
+        list(SQUARES),
+        index=list(SQUARES).index(model.square),
+        format_func=SQUARES.__getitem__,
+        horizontal=True,
+    )
 
 
 def _uploaded() -> UploadedFile | None:
@@ -139,8 +146,8 @@ def _sample(version: Version) -> Picked | None:
 
 
 def _introduce(place: DeltaGenerator, model: Model) -> None:
-    role = next((alias for alias in model.version.aliases if alias != model.classifier), "")
-    who = ", ".join(filter(None, (role, model.classifier)))
+    role = next((alias for alias in model.version.aliases if alias != model.name), "")
+    who = ", ".join(filter(None, (role, model.name)))
     line = f"**{model.version.name}**, version {model.version.number}"
     line += f" ({who})" if who else ""
     line += f", knows {len(model.class_names)} things"
@@ -156,10 +163,9 @@ def _introduce(place: DeltaGenerator, model: Model) -> None:
             )
 
 
-def _answer(model: Model, picked: Picked, squaring: Squaring, versions: dict[str, Version]) -> None:
-    square = pictures.square(picked.picture, squaring)
-    seen = model.sees(square)
-    row = model.probabilities(seen[np.newaxis])[0]
+def _answer(model: Model, picked: Picked, square: Square | None, versions: dict[str, Version]) -> None:
+    seen = model.prepare(picked.picture, square)
+    row, found = _classified(model, seen, TOP_K)
     size = seen.shape[0]
     yours, sees = st.columns(2)
     with yours:
@@ -173,60 +179,62 @@ def _answer(model: Model, picked: Picked, squaring: Squaring, versions: dict[str
             caption=f"What the model sees: {size} by {size} pixels",
         )
     st.subheader("The model's answer", anchor=False)
-    answers = model.answers(row, TOP_K)
-    lines = [words.verdict(picked.truth, answers[0].class_name)] if picked.is_sample else []
-    likely = model.prediction_set(row, COVERAGE)
-    if likely is not None:
-        lines.append(f"{words.prediction_set(likely, COVERAGE, len(row))} <small>{words.promise(COVERAGE)}</small>")
-    st.html(bars.chart(answers) + words.paragraphs(lines))
-    if model.is_unfamiliar(row):
-        st.warning(words.strange(model, row), icon=":material/help:")
+    lines = _lines(picked, found, len(row))
+    lines[-1] += f" <small>({words.PROMISE})</small>"
+    st.html(bars.chart(found.answers) + words.paragraphs(lines))
+    if found.out_of_distribution:
+        st.warning(words.out_of_distribution(model, found.answers[0].probability), icon=":material/help:")
     with st.container(horizontal=True, gap="medium"):
         why = st.toggle("Show what the answer rests on", key="why")
         beside = len(versions) > 1 and st.toggle(f"All {len(versions)} models side by side", key="beside")
     if why:
         drawn, told = st.columns(2)
-        name, found = _reasons(model, seen, row)
         with drawn:
-            _show_reasons(seen, name, found)
-        told.html(words.paragraphs([words.reasons(name, float(row.max()), found.lowest)]))
+            lowest = _show_reasons(model, seen, row, found)
+        told.html(words.paragraphs([words.reasons(found.answers[0].class_name, float(row.max()), lowest)]))
     if beside:
         for column, (alias, version) in zip(st.columns(len(versions)), versions.items(), strict=True):
             with column, st.container(border=True):
                 _answer_beside(alias, version, square, picked, why)
 
 
-def _answer_beside(alias: str, version: Version, square: np.ndarray, picked: Picked, why: bool) -> None:
+def _classified(model: Model, seen: np.ndarray, top_k: int) -> tuple[np.ndarray, Classified]:
+    """The probabilities of a prepared image, (C,), and what they say."""
+    probabilities = model.probabilities(seen[np.newaxis])
+    return probabilities[0], model.classified(probabilities, top_k)[0]
+
+
+def _lines(picked: Picked, found: Classified, num_classes: int) -> list[str]:
+    """The sentences below the bars; that of the prediction set last."""
+    verdict = [words.verdict(picked.truth, found.answers[0].class_name)] if picked.is_sample else []
+    return [*verdict, words.prediction_set(found.prediction_set, num_classes)]
+
+
+def _answer_beside(alias: str, version: Version, square: Square | None, picked: Picked, why: bool) -> None:
     """What one of several versions answers; where it does not load or fails, the others are left alone."""
     st.markdown(f"**{champion.label(alias, version)}**")
     try:
         with st.spinner("Loading …"):
             model = champion.load(version)
-        seen = model.sees(square)
-        row = model.probabilities(seen[np.newaxis])[0]
-        answers = model.answers(row, TOP_K_BESIDE)
-        lines = [words.verdict(picked.truth, answers[0].class_name)] if picked.is_sample else []
-        likely = model.prediction_set(row, COVERAGE)
-        if likely is not None:
-            lines.append(words.prediction_set(likely, COVERAGE, len(row)))
-        if model.is_unfamiliar(row):
-            lines.append(words.strange(model, row))
-        st.html(bars.chart(answers) + words.paragraphs(lines))
+        seen = model.prepare(picked.picture, square)
+        row, found = _classified(model, seen, TOP_K_BESIDE)
+        lines = _lines(picked, found, len(row))
+        if found.out_of_distribution:
+            lines.append(words.out_of_distribution(model, found.answers[0].probability))
+        st.html(bars.chart(found.answers) + words.paragraphs(lines))
         if why:
-            _show_reasons(seen, *_reasons(model, seen, row))
+            _show_reasons(model, seen, row, found)
     except RegistryError as error:
         st.error(str(error), icon=":material/cloud_off:")
 
 
-def _reasons(model: Model, seen: np.ndarray, row: np.ndarray) -> tuple[str, Saliency]:
-    """The answer that is explained, and its heat map."""
-    likeliest = int(row.argmax())
-    return model.class_names[likeliest], _occlusion(model, seen, likeliest)
-
-
-def _show_reasons(seen: np.ndarray, name: str, found: Saliency) -> None:
-    drawn = saliency.overlay(pictures.fit(seen, BOX * DENSITY), found.heat)
+def _show_reasons(model: Model, seen: np.ndarray, row: np.ndarray, found: Classified) -> float:
+    """Draw the heat map of the likeliest answer; returns the probability that hiding what counts most leaves it."""
+    reasons = _occlusion(model, seen, int(row.argmax()))
+    drawn = saliency.overlay(pictures.fit(seen, BOX * DENSITY), reasons.heat)
+    name = found.answers[0].class_name
     _show(drawn, "JPEG", alt=f"What the answer {name} rests on: in orange over the picture in grey")
+    return reasons.lowest
 
 
 @st.cache_data(

@@ -38,8 +38,11 @@ def _deployed(version: Version) -> None:
     aliases = ", ".join(f"`{alias}`" for alias in version.aliases)
     st.markdown(f"**{version.name}**, version {version.number}" + (f": {model}" if model else ""))
     st.caption(f"Aliases: {aliases}. Registered {_moment(version.created / 1000)}.")
-    for said in dict.fromkeys(filter(None, (version.tags.get("gate"), version.description))):
-        st.info(said, icon=":material/trophy:")
+    if gate := version.tags.get("gate"):
+        st.info(gate, icon=":material/trophy:")
+    if version.description:
+        with st.expander("What it is, and how to load it"):
+            st.markdown(version.description)
 
 
 def _metrics(training: Training) -> None:
@@ -63,7 +66,7 @@ def _origin(version: Version, training: Training) -> None:
     seconds = training.seconds
     facts = {
         "Code": f"commit `{commit[:SHOWN_OF_HASH]}`{dirty}" if commit else None,
-        "Packaged code": _hash(version.tags.get("code_sha256")),
+        "Model file": _hash(version.tags.get("onnx_sha256")),
         "Data": _joined(version.tags.get("source"), _hash(version.tags.get("data_sha256"))),
         "Weights": _hash(version.tags.get("weights_sha256")),
         "Initial weights": _joined(tags.get("resolved_weights"), _hash(tags.get("resolved_weights_sha256"))),

@@ -84,25 +84,31 @@ class Job:
 
         UserError where it meets one, does not come back within `patience` seconds, or is killed.
         """
-        what = f"{self.model}, {function}"
-        command = [sys.executable, "-m", __name__, function, json.dumps(asdict(self)), json.dumps(arguments)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=patience)
-        except subprocess.TimeoutExpired as error:
-            raise UserError(
-                f"{what} took more than {patience / 60:.0f} minutes: stop what else runs here, or give "
-                f"models.{self.model} a smaller batch_size"
-            ) from error
-        if done.returncode < 0:
-            raise UserError(
-                f"{what} was killed by signal {-done.returncode}; where memory does not suffice, give "
-                f"models.{self.model} a smaller batch_size"
-            )
-        if done.returncode and "Traceback" in done.stderr:
-            raise RuntimeError(f"{what} failed:\n{done.stderr}")
-        if done.returncode:
-            raise UserError(done.stderr.strip().splitlines()[-1].removeprefix(f"{_STAGE}: "))
-        return json.loads(done.stdout.splitlines()[-1])
+        arguments_json = [json.dumps(asdict(self)), json.dumps(arguments)]
+        remedy = f"give models.{self.model} a smaller batch_size"
+        return run_program(f"{self.model}, {function}", remedy, __name__, function, *arguments_json, patience=patience)
+
+
+def run_program(what: str, remedy: str, module: str, *arguments: str, patience: float = PATIENCE) -> dict[str, Any]:
+    """Run `python -m module` and read the JSON of its last line.
+
+    what, remedy: for the UserError where it says one, does not end within `patience` seconds, or is killed.
+    """
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", module, *arguments], capture_output=True, text=True, timeout=patience
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UserError(
+            f"{what} took more than {patience / 60:.0f} minutes: stop what else runs here, or {remedy}"
+        ) from error
+    if done.returncode < 0:
+        raise UserError(f"{what} was killed by signal {-done.returncode}; where memory does not suffice, {remedy}")
+    if done.returncode and "Traceback" in done.stderr:
+        raise RuntimeError(f"{what} failed:\n{done.stderr}")
+    if done.returncode:
+        raise UserError(done.stderr.strip().splitlines()[-1].removeprefix(f"{_STAGE}: "))
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:

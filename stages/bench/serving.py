@@ -1,10 +1,12 @@
-"""What answers cost beyond the model's own forward pass: over HTTP, and from files by the command line.
+"""What an answer costs: the ONNX file against the framework that trained it, over HTTP, and from image files.
 
-Networks with random weights, packaged and registered in a store of their own, asked through the doors that users take.
-Writes reports/serving.md and reports/serving.json.
+Networks with random weights after a step of training, exported and registered in a store of their own; of the
+processes that compute, one runs at a time. Writes reports/serving.md and reports/serving.json.
 """
 
 import argparse
+import http.client
+import io
 import json
 import os
 import re
@@ -14,252 +16,244 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from importlib.metadata import version
 from pathlib import Path
-from statistics import median
+from statistics import mean
 from typing import Any
 
 import numpy as np
-import requests
 from PIL import Image
 
 from stages import classifiers, machine, outputs, params, paths
-from stages.bench.job import Job
+from stages.bench.forward import BATCH, WARM_UP
+from stages.bench.job import PATIENCE, Job, run_program
+from stages.bench.serving_report import headline, render, verdicts
 from stages.datasets.prepared import Prepared
 from stages.errors import UserError, one_line_errors
+from stages.tracking.lineage import git_tags
 
 ROUNDS = 3
-PICTURES = 10_000  # files for the command line
+IMAGES = 10_000  # files for the command line
 FEW = 10  # times fewer of them, to see whether memory grows
-REQUESTS = 100  # in each round, of one picture each
-WARM_UP = 5  # of these, and forward passes, that are not measured
-SECONDS = 5.0  # to measure forward passes
-FORWARD_BATCH = 64  # pictures, as many as the command line gives the model at once
-PATIENCE = 300.0  # seconds
-ALIAS = "champion"
+REQUESTS = 100  # in each round, of one image each
+SECONDS = 5.0  # for each of the two measurements of a forward pass
+RUNNERS = ("framework", "onnx")
+LIBRARIES = ("openvino", "numpy", "pillow", "mlflow", "starlette", "uvicorn")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.bench.serving", description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"(default: {ROUNDS})")
-    parser.add_argument("--pictures", type=int, default=PICTURES, help=f"files to classify (default: {PICTURES:,})")
+    parser.add_argument("--images", type=int, default=IMAGES, help=f"files to classify (default: {IMAGES:,})")
     parser.add_argument("models", nargs="*", help="of params.yaml (default: all)")
     arguments = parser.parse_args()
-    found = measure(params.read(), arguments.models, rounds=arguments.rounds, count=arguments.pictures)
+    if min(arguments.rounds, arguments.images) < 1:
+        parser.error("--rounds and --images take whole numbers from 1")
+    found = measure(params.read(), arguments.models, rounds=arguments.rounds, images=arguments.images)
     outputs.write_json(paths.REPORTS / "serving.json", found)
     outputs.write_text(paths.REPORTS / "serving.md", render(found))
-    print(paths.REPORTS / "serving.md")
+    print(f"{headline(found['verdicts'])}\n{paths.REPORTS / 'serving.md'}")
 
 
-def measure(settings: params.Params, models: Sequence[str], *, rounds: int, count: int) -> dict[str, Any]:
+def measure(settings: params.Params, models: Sequence[str], *, rounds: int, images: int) -> dict[str, Any]:
     """All that reports/serving.json holds. Leaves no other file."""
     started = time.monotonic()
+    load = os.getloadavg()[0]  # of what else runs here
+    git = git_tags(ignoring=[paths.REPORTS])  # now: files may change meanwhile
     prepared = Prepared.open(paths.PREPARED) if paths.PREPARED.exists() else None
+    few = max(1, images // FEW)
     paths.SCRATCH.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="bench-", dir=paths.SCRATCH.resolve()) as scratch:
         jobs = {name: Job.of(settings, name, prepared, scratch) for name in models or settings.models}
-        folder = Path(scratch)
-        _write_pictures(next(iter(jobs.values())), folder, count)
+        _write_images(next(iter(jobs.values())), {"files": images, "few": few})
         for name, job in jobs.items():
-            job.run("serving.package")
-            _register(folder, name)
-            found[name] = _rounds(name, job, folder, rounds)
+            registered = job.run("serving.register")
+            with _server(job) as port:
+                found[name] = {**registered, "rounds": [_round(job, port, number + 1) for number in range(rounds)]}
     return {
+        "commit": git.get("git_commit"),
+        "uncommitted_changes": git.get("git_dirty") == "true",
+        "weights": "random, after one step of training",
+        "data": f"{prepared.source} (content sha256 `{prepared.data_sha256[:16]}`)" if prepared else "random pixels",
+        "image_size": job.image_size,
         "hardware": machine.describe(),
-        "pictures": count,
-        "few_pictures": max(1, count // FEW),
+        "load": load,
+        "threads": settings.compute.cpu_threads,
+        "versions": {library: version(library) for library in LIBRARIES},
+        "images": images,
+        "few_images": few,
         "requests": REQUESTS,
+        "batch": BATCH,
+        "seconds": SECONDS,
         "minutes": (time.monotonic() - started) / 60,
         "models": found,
+        "verdicts": verdicts(found),
     }
 
 
-def _rounds(name: str, job: Job, folder: Path, rounds: int) -> list[dict[str, float]]:
-    found = []
-    with _server(folder, name) as uri:
-        for number in range(1, rounds + 1):
-            before = job.run("serving.forward", SECONDS)
-            one = {"http_ms": _http_ms(uri, job.image_size)}
-            one |= {f"files_{key}": value for key, value in _classify(folder, name, "all").items()}
-            after = job.run("serving.forward", SECONDS)
-            # A machine that slows down or speeds up meanwhile weighs on both.
-            one |= {key: (before[key] + after[key]) / 2 for key in before}
-            one["few_memory_mb"] = _classify(folder, name, "few")["memory_mb"]
-            found.append(one)
-            print(
-                f"round {number}, {name}: one picture {one['http_ms']:.1f} ms over HTTP, {one['forward_ms']:.1f} ms "
-                f"bare; {one['files_images_per_second']:,.0f} files a second, "
-                f"{one['forward_images_per_second']:,.0f} images bare",
-                flush=True,
-            )
-    return found
+def register(job: Job) -> dict[str, Any]:
+    """Train a network for a step, save and export it, make the file champion of a registered model; returns facts."""
+    from mlflow import MlflowClient
 
-
-def package(job: Job) -> dict[str, Any]:
-    """Write the packaged model into the folder of its name in scratch."""
+    from stages.classifiers import onnx_graph
+    from stages.classifiers.classifier import Examples, Reporter
+    from stages.hashes import file_sha256
+    from stages.inference.exported import Exported
     from stages.tracking.package import Package
 
-    classifier, _ = job.start()
-    saved = Path(job.scratch) / f"saved-{job.model}"
-    saved.mkdir()
-    classifier.save(saved)
-    about = {
-        "model": job.model,
+    classifier, compute = job.start()
+    # One step: of BatchNorm and biases as they start, exporters make another graph (MobileNetV3: four times as slow).
+    batch = Examples(*(array[: classifier.settings.batch_size] for array in job.examples("train")))
+    classifier.fit(batch, batch, epochs=1, compute=compute, reporter=Reporter.silent())
+    framework = next(name for name in ("tensorflow", "torch") if name in sys.modules)
+    native, file = _models(job)
+    native.mkdir(parents=True)
+    classifier.save(native)
+    file.parent.mkdir(parents=True)
+    onnx_graph.write(classifier.onnx_graph(), file)
+    saved = json.loads((native / classifiers.DESCRIPTION).read_text(encoding="utf-8"))
+    paths.ONNX = file.parents[1]  # for this process, which ends here
+    description = {
+        "image_size": job.image_size,
+        "weights_sha256": saved["weights_sha256"],
+        "serves": "float32",
+        "files": {"float32": {"file": file.name, "sha256": file_sha256(file)}},
+    }
+    metadata = {
+        "source": "random",
+        "data_sha256": "",
         "class_names": [f"class {index}" for index in range(job.num_classes)],
         "superclass_names": ["all"],
         "superclass_of_class": [0] * job.num_classes,
-        "image_size": job.image_size,
+        "square": "crop",
         "temperature": 1.0,
+        "conformal": {"90": 0.1, "95": 0.1},  # sets of a tenth of the classes, where none is likelier than another
+        "ood_threshold": 0.5,
     }
-    example = np.asarray(job.examples("val").images[:1])
-    Package(saved, Path(classifiers.__file__).parent, example, about, {}).save(Path(job.scratch) / job.model)
-    return {}
+    package = Package(Exported(job.model, description), np.asarray(job.examples("val").images[:1]), metadata, {})
+    folder = Path(job.scratch) / "packages" / job.model
+    package.save(folder)
+    client = MlflowClient(_environment(job)["MLFLOW_TRACKING_URI"])
+    client.create_registered_model(job.model)
+    tags = {key: package.metadata[key] for key in ("model", "source", "weights_sha256", "onnx_sha256")}
+    number = client.create_model_version(job.model, folder.as_uri(), tags=tags).version
+    client.set_registered_model_alias(job.model, "champion", number)
+    return {
+        "settings": job.settings,
+        "framework": f"{framework} {version(framework)}",
+        "num_parameters": classifier.num_parameters,
+        "onnx_bytes": file.stat().st_size,
+        "onnx_sha256": package.exported.sha256,
+    }
 
 
-def forward(job: Job, seconds: float) -> dict[str, float]:
-    """The bare model: milliseconds for one raw picture (median), and images a second in batches of raw pictures."""
-    # As the doors load it, not as it is set up to train: with the framework's own choice of threads.
-    classifier = classifiers.load(Path(job.scratch) / f"saved-{job.model}")
-    images = np.array(job.examples("val").images[:FORWARD_BATCH])
-    one = _durations(lambda: classifier.logits(images[:1]), seconds)
-    batches = _durations(lambda: classifier.logits(images), seconds)
-    return {"forward_ms": median(one) * 1e3, "forward_images_per_second": len(images) * len(batches) / sum(batches)}
+def _models(job: Job) -> tuple[Path, Path]:
+    """What the framework loads, a folder, and what OpenVINO loads, an ONNX file."""
+    return Path(job.scratch) / "native" / job.model, Path(job.scratch) / "onnx" / job.model / "model.onnx"
 
 
-def _durations(work: Any, seconds: float) -> list[float]:
-    for _ in range(WARM_UP):
-        work()
-    found: list[float] = []
-    while sum(found) < seconds:
-        started = time.perf_counter()
-        work()
-        found.append(time.perf_counter() - started)
-    return found
+def _environment(job: Job) -> dict[str, str]:
+    return os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{job.scratch}/mlflow.db", "MODEL_NAME": ""}
 
 
-def _write_pictures(job: Job, folder: Path, count: int) -> None:
-    """PNG files in the folder `all`, and the first of them in `few`."""
-    images = job.examples("train").images
-    for name, number in (("all", count), ("few", max(1, count // FEW))):
+def _write_images(job: Job, counts: Mapping[str, int]) -> None:
+    """One batch as an array, and folders of so many PNG files, in which images repeat where the data has fewer."""
+    images, folder = job.examples("train").images, Path(job.scratch)
+    np.save(folder / "batch.npy", images[:BATCH])
+    for name, count in counts.items():
         (folder / name).mkdir()
-        for index in range(number):
+        for index in range(count):
             Image.fromarray(np.asarray(images[index % len(images)])).save(folder / name / f"{index:06}.png")
 
 
-def _register(folder: Path, name: str) -> None:
-    from mlflow import MlflowClient
+def _round(job: Job, port: int, number: int) -> dict[str, Any]:
+    before = {runner: _forward(job, runner) for runner in RUNNERS}
+    one: dict[str, Any] = {"http": _http(job, port), "files": _classify(job, "files"), "few": _classify(job, "few")}
+    # Once more: a machine that becomes slower or faster meanwhile weighs on all alike.
+    after = {runner: _forward(job, runner) for runner in reversed(RUNNERS)}
+    for runner in RUNNERS:
+        one[runner] = {key: mean((value, after[runner][key])) for key, value in before[runner].items()}
+    shown = [f"{way} {one[way]['p50_ms']:.1f} ms" for way in (*RUNNERS, "http")]
+    shown += [f"{way} {one[way]['images_per_second']:,.0f} images/s" for way in (*RUNNERS, "files")]
+    print(f"round {number}, {job.model}: {', '.join(shown)}", flush=True)
+    return one
 
-    client = MlflowClient(tracking_uri=_environment(folder)["MLFLOW_TRACKING_URI"])
-    client.create_registered_model(name)
-    version = client.create_model_version(name, (folder / name).as_uri())
-    client.set_registered_model_alias(name, ALIAS, version.version)
 
-
-def _environment(folder: Path) -> dict[str, str]:
-    return os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "MODEL_NAME": ""}
+def _forward(job: Job, runner: str) -> dict[str, float]:
+    model = dict(zip(RUNNERS, _models(job), strict=True))[runner]
+    arguments = (model, Path(job.scratch) / "batch.npy", job.compute["threads"], SECONDS, time.time())
+    return run_program(f"{job.model}, {runner}", "free some", "stages.bench.forward", *map(str, arguments))
 
 
 @contextmanager
-def _server(folder: Path, name: str) -> Iterator[str]:
-    """The URI to ask; UserError where no server comes up."""
+def _server(job: Job) -> Iterator[int]:
+    """The port where the model is served; UserError where no server comes up."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "gui.serve", "--model", name, "--port", str(port)]
-    with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen(command, env=_environment(folder), stdout=log, stderr=log)
+    log = Path(job.scratch) / "server.log"
+    command = [sys.executable, "-m", "gui.server", "--model", job.model, "--port", str(port)]
+    with log.open("w") as stream:
+        process = subprocess.Popen(command, env=_environment(job), stdout=stream, stderr=stream)
     try:
-        deadline = time.monotonic() + PATIENCE
-        while not _answers(f"http://127.0.0.1:{port}/ping"):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise UserError(f"{name} is not served:\n{(folder / 'server.log').read_text()}")
+        end = time.monotonic() + PATIENCE
+        while not _is_up(port):
+            if process.poll() is not None or time.monotonic() > end:
+                raise UserError(f"{job.model} is not served: {_last_words(log)}")
             time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}/invocations"
+        yield port
     finally:
         process.terminate()
         process.wait()
 
 
-def _answers(uri: str) -> bool:
-    try:
-        return requests.get(uri, timeout=2).ok
-    except requests.RequestException:
-        return False
+def _is_up(port: int) -> bool:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+        try:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
 
 
-def _http_ms(uri: str, size: int) -> float:
-    pictures = np.random.default_rng(0).integers(0, 256, (1, size, size, 3))
-    body = json.dumps({"inputs": pictures.tolist(), "params": {"top_k": 5}})
-    headers = {"Content-Type": "application/json"}
-    found = []
-    with requests.Session() as session:
-        for _ in range(WARM_UP + REQUESTS):
+def _http(job: Job, port: int) -> dict[str, float]:
+    images, seconds = job.examples("val").images, []
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
+        for index in range(WARM_UP + REQUESTS):
+            jpeg = io.BytesIO()
+            Image.fromarray(np.asarray(images[index % len(images)])).save(jpeg, "JPEG")
             started = time.perf_counter()
-            session.post(uri, data=body, headers=headers, timeout=PATIENCE).raise_for_status()
-            found.append(time.perf_counter() - started)
-    return median(found[WARM_UP:]) * 1e3
+            connection.request("POST", "/classify", jpeg.getvalue(), {"Content-Type": "image/jpeg"})
+            response = connection.getresponse()
+            answer = response.read()
+            seconds.append(time.perf_counter() - started)
+            if response.status != 200:
+                raise UserError(f"{job.model} answers a JPEG with {response.status}: {answer[:300]!r}")
+    p50, p95 = np.percentile(seconds[WARM_UP:], (50, 95)) * 1e3
+    return {"p50_ms": float(p50), "p95_ms": float(p95)}
 
 
-def _classify(folder: Path, name: str, pictures: str) -> dict[str, float]:
+def _classify(job: Job, folder: str) -> dict[str, float]:
     """What the command line says of its speed, loading left out, and the most memory it held."""
-    said = folder / "classify.log"
-    command = [sys.executable, "-m", "gui.classify", str(folder / pictures), "--model", name]
-    with said.open("w") as log:
-        process = subprocess.Popen(
-            [*command, "--csv", str(folder / "answers.csv")], env=_environment(folder), stderr=log
-        )
+    scratch = Path(job.scratch)
+    log = scratch / "classify.log"
+    command = [sys.executable, "-m", "gui.classify", str(scratch / folder), "--model", job.model]
+    command += ["--csv", str(scratch / "classified.csv")]
+    with log.open("w") as stream:
+        process = subprocess.Popen(command, env=_environment(job), stderr=stream)
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    speed = re.search(r"([\d.,]+) a second", said.read_text())
+    speed = re.search(r"([\d.,]+) a second", log.read_text())
     if process.returncode or speed is None:
-        raise UserError(f"{name} classified no files:\n{said.read_text()}")
+        raise UserError(f"{job.model} classifies no files: {_last_words(log)}")
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return {"images_per_second": float(speed[1].replace(",", "")), "memory_mb": usage.ru_maxrss / unit}
 
 
-def render(found: Mapping[str, Any]) -> str:
-    """The report in Markdown, of what reports/serving.json holds."""
-    hardware = found["hardware"]
-    rounds = len(next(iter(found["models"].values())))
-    head = ["model", "forward, p50", "HTTP, p50", "**beyond the forward**", "forward, images/s", "files/s"]
-    head += ["**files / forward**", f"memory, {found['few_pictures']:,} files", f"{found['pictures']:,} files"]
-    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
-    for name, each in found["models"].items():
-        beyond = [one["http_ms"] - one["forward_ms"] for one in each]
-        shares = [one["files_images_per_second"] / one["forward_images_per_second"] for one in each]
-        lines.append(
-            [
-                name,
-                f"{_median(each, 'forward_ms'):.1f} ms",
-                f"{_median(each, 'http_ms'):.1f} ms",
-                f"**{median(beyond):.1f} ms** ({min(beyond):.1f} to {max(beyond):.1f})",
-                f"{_median(each, 'forward_images_per_second'):,.0f}",
-                f"{_median(each, 'files_images_per_second'):,.0f}",
-                f"**{median(shares):.0%}** ({min(shares):.0%} to {max(shares):.0%})",
-                f"{_median(each, 'few_memory_mb'):,.0f} MiB",
-                f"{_median(each, 'files_memory_mb'):,.0f} MiB",
-            ]
-        )
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    measured = (
-        f"Medians of {rounds} rounds, in brackets the lowest and the highest. {hardware['cpu']}, {hardware['cores']} "
-        f"cores, {hardware['memory_gb']} GiB; {found['minutes']:.1f} minutes in all. Random weights: a network takes "
-        "no longer with one number than with another."
-    )
-    method = (
-        f"HTTP: one picture of the trained size as JSON, five labelled answers back, {found['requests']} requests a "
-        f"round to `make serve`, one after the other. Files: {found['pictures']:,} PNG pictures of that size through "
-        "`python -m gui.classify --csv`, reading and writing included, loading the model not. Forward: raw pictures to "
-        f"logits in float32 in processes of its own before and after, one by one and in batches of {FORWARD_BATCH}. "
-        "Memory: the most that the command line held. Meant to hold: HTTP within 1.5 times the forward and 10 ms, "
-        "files at 90 % of it."
-    )
-    return "\n\n".join(["# Answers, against the model's own forward pass", table, measured, method]) + "\n"
-
-
-def _median(rounds: Sequence[Mapping[str, float]], key: str) -> float:
-    return median(one[key] for one in rounds)
+def _last_words(log: Path) -> str:
+    return " ".join(log.read_text().split())[-300:]
 
 
 if __name__ == "__main__":

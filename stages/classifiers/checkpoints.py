@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .hashes import file_sha256
+from stages.hashes import file_sha256
 
 INDEX = "checkpoint.json"
 

@@ -9,15 +9,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
+from stages.hashes import file_sha256
+
 from . import DESCRIPTION, settings_class
 from .errors import ClassifierError
-from .hashes import file_sha256
 from .pictures import shrink
 from .settings import ClassifierSettings, Compute, FinetuneSettings
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
+
     from .checkpoints import Checkpoints
     from .frozen import FeatureCache
+
+
+OPSET = 18  # of the exported ONNX graphs: old enough for every runtime in use, new enough for LayerNormalization
 
 
 class Examples(NamedTuple):
@@ -132,6 +138,14 @@ class Classifier(ABC):
     @abstractmethod
     def multiply_adds(self) -> int:
         """Multiply-accumulate operations in the forward pass of one picture."""
+
+    @abstractmethod
+    def onnx_graph(self) -> "ModelProto":
+        """The network as an ONNX graph, as its framework's exporter gives it.
+
+        Images (N, image_size, image_size, 3) uint8, N left open, to logits (N, C) float32; normalisation and upsampling
+        inside. The classifier is of no use for training afterwards.
+        """
 
     @abstractmethod
     def save_weights(self, folder: Path) -> Path:

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from stages.hashes import json_sha256
+
 from .classifier import FinetunedClassifier, Training
-from .hashes import json_sha256
 from .progress import progress_bar
 
 BATCH = 256  # pictures at a time

@@ -28,6 +28,11 @@ class Candidate:
         return self.metrics["test"]
 
     @property
+    def precision(self) -> str:
+        """In which its file computes."""
+        return self.profile["precision"]
+
+    @property
     def minutes(self) -> str:
         """Of training."""
         return f"{self.profile['training_seconds'] / 60:.1f}"

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .candidate import Candidate, by_validation, table
+from .candidate import Candidate, by_validation, for_each, table
+from .int8 import int8
 from .method import method, setting
 from .verdict import verdict
 
@@ -30,6 +31,7 @@ def render(
     """
     ranked = by_validation(candidates)
     names = dataset["class_names"]
+    precision = for_each(ranked, lambda candidate: candidate.precision)
 
     def picture(name: str, title: str) -> list[str]:
         return [f"![{title}](plots/{name}.png)"] if name in pictures else []
@@ -49,14 +51,15 @@ def render(
         *picture("top1", "Top-1 on test"),
         *picture("learning_curves", "Learning curves"),
         "Learning curves: on validation after each epoch, in the precision of training, and on the batches trained on, "
-        "a running mean of five reports. The tables are in float32, as a registered model answers.",
+        f"a running mean of five reports. The tables are in {precision}, as a registered model answers.",
         "### Is it luck?",
         _pairs(findings),
         "## Cost",
         _cost(ranked),
-        "Latency for one picture, throughput in batches of 64, both from raw pixels to logits, in float32. Cold load: "
-        "a fresh process until its first answer.",
+        f"Latency for one picture, throughput in batches of 64, both from raw pixels to logits, in {precision}. Cold "
+        "load: a fresh process until its first answer.",
         *picture("pareto", "Accuracy against latency and training time"),
+        *int8(findings.get("int8", {}), dataset["counts"]["val"]),
         "## Can its probabilities be believed?",
         _calibration(ranked),
         "On test. NLL: negative log-likelihood, in nats. ECE: expected calibration error, 15 bins of equal mass. "

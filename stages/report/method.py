@@ -29,7 +29,8 @@ def setting(ranked: Sequence[Candidate], dataset: Mapping[str, Any]) -> str:
         lines.append(
             f"- {candidate.name}: {_weights(run)}, {run['epochs']} epoch{'s' * (run['epochs'] != 1)}{_share(run)} in "
             f"{candidate.minutes} minutes on {_device(resolved, hardware)}, {resolved['precision']}, "
-            f"{run['peak_memory_mb'] / 1024:.1f} GiB of memory at most"
+            f"{run['peak_memory_mb'] / 1024:.1f} GiB of memory at most; measured on its ONNX file (sha256 "
+            f"`{candidate.profile['onnx_sha256'][:16]}`)"
         )
     return "\n".join(lines)
 

@@ -1,13 +1,12 @@
-"""The alias `champion` of a registered model: who holds it, who takes over, and the way back.
+"""The alias `champion` of a registered model: which version bears it, which takes over, and the way back.
 
-What cannot be compared with the champion does not replace it; a champion that is gone or broken is replaced. Where the
+What cannot be compared with the champion does not replace it; a champion that is gone or damaged is replaced. Where the
 store or this machine fails, nothing is decided. What a person chose stands until something newer is registered.
 """
 
-import errno
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,22 +19,24 @@ from mlflow.pyfunc import load_model
 
 from stages.errors import UserError
 
-from .gate import FEWEST_PICTURES, Candidate, Gate, Match, hashes, ranking
-from .packaged_model import MODEL_ARTIFACT
+from .card import with_sentence
+from .gate import FEWEST_IMAGES, Candidate, Gate, PairedComparison, hashes, ranking
+from .package import files_sha256
 from .runs import now, to_iso
 from .store import Store
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
-TRAINING_PICTURES = "training_pictures.npy"  # beside the packaged model: (N,) uint64, see gate.hashes
+TRAINING_IMAGES = "training_pictures.npy"  # in a package: (N,) uint64, see gate.hashes
 
 # Tags of a version. Aliases keep no history: these do.
 PROMOTED, DEMOTED, ROLLED_BACK = "promoted_at", "demoted_at", "rolled_back_at"  # times, ISO 8601
-EARLIER_REIGNS = "earlier_reigns"  # of a version that is champion again: JSON, [promoted, demoted, rolled back] of each
+EARLIER_PERIODS = "earlier_reigns"  # of a version that is champion again: JSON, [promoted, demoted, rolled back] each
 GATE = "gate"  # the sentence that made it champion, challenger or neither
 PROMOTION = "promotion"  # how it came to be champion
-MATCH = "gate_match"  # its comparison with a champion, as JSON
-PACKAGE_SHA256 = "package_sha256"  # weights, code, data and what is said of them
+FILES_SHA256 = "files_sha256"  # of all files of its package
+COMPARED = "gate_match"  # its comparison with a champion, as JSON
+PACKAGE_SHA256 = "package_sha256"  # of the metadata: ONNX file, data, classes, thresholds, format
 # Tags of the registered model: when a person chose the champion, and the last version that they had to choose from.
 CHOSEN, CHOSEN_AMONG = "champion_chosen_at", "champion_chosen_among"
 
@@ -51,16 +52,11 @@ class Validation:
 
 
 @dataclass(frozen=True)
-class Newcomer:
-    """A model that was registered just now. right: (N,) bool, which pictures of the validation split it names right."""
+class RegisteredCandidate(Candidate):
+    """A model that was registered just now. right: (N,) bool, on which validation images its top-1 is right."""
 
-    candidate: Candidate
     version: ModelVersion
     right: np.ndarray
-
-    @property
-    def weights_sha256(self) -> str:
-        return self.version.tags["weights_sha256"]
 
     @property
     def number(self) -> str:
@@ -82,57 +78,58 @@ class _IncomparableError(Exception):
 
 
 class _BrokenError(Exception):
-    """The champion does not load or does not predict, and would not another time either."""
+    """The champion's package is gone or damaged: it would not load another time either."""
 
 
-def decide(client: MlflowClient, name: str, newcomers: Sequence[Newcomer], val: Validation, gate: Gate) -> Decision:
-    """Let the best of the newcomers meet the present champion; sets champion, challenger and the tags of both.
+def decide(
+    client: MlflowClient, name: str, candidates: Sequence[RegisteredCandidate], val: Validation, gate: Gate
+) -> Decision:
+    """Compare the best candidate with the present champion; sets champion, challenger and the tags of both.
 
-    The store must be MLflow's default one. UserError where the champion could not be asked; it stays what it is.
+    The store must be MLflow's default one. UserError where the champion could not be loaded; it stays what it is.
     """
-    by_model = {newcomer.candidate.model: newcomer for newcomer in newcomers}
-    holder = _holder(client, name)
+    former = _bearer(client, name)
     # Registered again under another number, where the old version is out of reach: the same model all the same.
-    same = [n for n in newcomers if holder and n.version.tags[PACKAGE_SHA256] == holder.tags.get(PACKAGE_SHA256)]
-    present = same[0].version if same else holder
-    problem = _out_of_reach(client, present) if present else None
-    held = _held_back(client, name, newcomers, present) if present and not problem else set()
-    order = [by_model[c.model] for c in ranking([n.candidate for n in newcomers]) if c.model not in held]
-    if present and not order:
+    same = [c for c in candidates if former and c.version.tags[PACKAGE_SHA256] == former.tags.get(PACKAGE_SHA256)]
+    champion = same[0].version if same else former
+    problem = _out_of_reach(client, champion) if champion else None
+    held = _held_back(client, name, candidates, champion) if champion and not problem else set()
+    order = [candidate for candidate in ranking(candidates) if candidate.model not in held]
+    if champion and not order:
         moment = client.get_registered_model(name).tags[CHOSEN]
-        others = _listed(newcomer.candidate for newcomer in newcomers)
-        reason = f"{_label(present)} stays champion, made so by hand on {moment}; registered by then: {others}"
-        return _settle(client, name, newcomers, holder, present, reason)
+        sentence = f"{_label(champion)} stays champion, made so by hand on {moment}; registered by then: "
+        return _settle(client, name, candidates, former, champion, sentence + _listed(candidates))
 
     best = order[0]
-    standing = _standing(order) + (f", held back since a person chose: {_listed(sorted(held))}" if held else "")
-    if present is None or best.version.version == present.version:
-        promotion = holder.tags.get(PROMOTION) if holder else None
-        reason = f"{standing}; {promotion}" if promotion else standing
-        return _settle(client, name, newcomers, holder, best.version, reason, promotion)
+    ranked = _ranked(order) + (f", held back since a person chose: {_listed(sorted(held))}" if held else "")
+    if champion is None or best.version.version == champion.version:
+        promotion = former.tags.get(PROMOTION) if former else None
+        sentence = f"{ranked}; {promotion}" if promotion else ranked
+        return _settle(client, name, candidates, former, best.version, sentence, promotion)
 
     try:
         if problem:
             raise _BrokenError(problem)
-        match = _match(client, best, present, same[0].right if same else None, val)
-        if best.weights_sha256 == present.tags.get("weights_sha256") and match.difference >= 0:
-            takes_over, clause = True, f"the same weights packaged anew, {match}"
+        comparison = _compare(client, best, champion, same[0].right if same else None, val)
+        is_same_network = best.version.tags["weights_sha256"] == champion.tags.get("weights_sha256")
+        if is_same_network and comparison.difference >= 0:
+            takes_over, reason = True, f"the same weights packaged anew, {comparison}"
         else:
-            takes_over, clause = gate.lets_through(match), f"{match} ({gate})"
+            takes_over, reason = gate.passes(comparison), f"{comparison} ({gate})"
     except _IncomparableError as incomparable:
-        takes_over, clause = gate.rule == "always", f"they could not be compared, {incomparable} ({gate})"
+        takes_over, reason = gate.rule == "always", f"they could not be compared, {incomparable} ({gate})"
     except _BrokenError as broken:
-        promotion = f"it took over from {_label(present)}, which does not work: {broken}"
-        return _settle(client, name, newcomers, holder, best.version, f"{standing}; {promotion}", promotion)
+        promotion = f"it took over from {_label(champion)}, which does not work: {broken}"
+        return _settle(client, name, candidates, former, best.version, f"{ranked}; {promotion}", promotion)
     if takes_over:
-        promotion = f"it took over from {_label(present)}: {clause}"
-        reason = f"{standing}; {promotion}"
-        return _settle(client, name, newcomers, holder, best.version, reason, promotion, challenger=present)
-    reason = (
-        f"{_label(present)} stays champion; {best.candidate.model} (version {best.number}), the best of "
-        f"{_listed(n.candidate for n in order)}, is challenger: {clause}"
+        promotion = f"it took over from {_label(champion)}: {reason}"
+        sentence = f"{ranked}; {promotion}"
+        return _settle(client, name, candidates, former, best.version, sentence, promotion, challenger=champion)
+    sentence = (
+        f"{_label(champion)} stays champion; {best.model} (version {best.number}), the best of {_listed(order)}, is "
+        f"challenger: {reason}"
     )
-    return _settle(client, name, newcomers, holder, present, reason, challenger=best.version)
+    return _settle(client, name, candidates, former, champion, sentence, challenger=best.version)
 
 
 def roll_back(store: Store, name: str, to: str | None = None) -> str:
@@ -151,28 +148,28 @@ def roll_back(store: Store, name: str, to: str | None = None) -> str:
             names = ", ".join(model.name for model in client.search_registered_models()) or "none"
             raise UserError(f"{store.shown_uri} has no registered model {name}: it has {names}") from error
         versions = versions_of(client, name)
-        holder = _holder(client, name)
-        target = _named(versions, to) if to else _former(client, versions, holder)
+        former = _bearer(client, name)
+        target = _named(versions, to) if to else _previous(client, versions, former)
         if target is None:
             raise UserError(f"no version of {name} was champion before: choose with --to one of {_numbers(versions)}")
-        if holder and target.version == holder.version:
+        if former and target.version == former.version:
             raise UserError(f"{_label(target)} is champion already: choose another one of {_numbers(versions)}")
         if problem := _out_of_reach(client, target):
             raise UserError(
                 f"{_label(target)} cannot be champion, {problem}: choose another one of {_numbers(versions)}"
             )
         moment = to_iso(now())
-        instead = f" in place of {_label(holder)}" if holder else ""
-        clause = f"made champion by hand on {moment}{instead}"
+        instead = f" in place of {_label(former)}" if former else ""
+        reason = f"made champion by hand on {moment}{instead}"
         for key, value in ((CHOSEN, moment), (CHOSEN_AMONG, str(max(int(v.version) for v in versions)))):
             client.set_registered_model_tag(name, key, value)
-        if holder:
-            client.set_model_version_tag(name, str(holder.version), ROLLED_BACK, moment)
-        reason = f"{_label(target)} was {clause}"
-        set_tags(client, target, {GATE: reason, PROMOTION: f"it was {clause}"})
-        for version in (target, holder) if holder else (target,):
-            _describe(client, version, reason)
-        _move(client, name, holder, target, challenger=None)
+        if former:
+            client.set_model_version_tag(name, str(former.version), ROLLED_BACK, moment)
+        sentence = f"{_label(target)} was {reason}"
+        set_tags(client, target, {GATE: sentence, PROMOTION: f"it was {reason}"})
+        for version in (target, former) if former else (target,):
+            describe(client, version, with_sentence(version.description, sentence))
+        _move(client, name, former, target, challenger=None)
         return f"{_label(target)} is champion{instead}"
 
 
@@ -195,87 +192,109 @@ def set_tags(client: MlflowClient, version: ModelVersion, tags: Mapping[str, str
             client.set_model_version_tag(version.name, str(version.version), key, value)
 
 
+def describe(client: MlflowClient, version: ModelVersion, description: str) -> ModelVersion:
+    """Write the description where it differs; returns the version as it is then."""
+    if version.description == description:
+        return version
+    return client.update_model_version(version.name, str(version.version), description)
+
+
 def model_id(version: ModelVersion) -> str:
     """Id of the logged model that a version holds."""
     # Not every store fills version.model_id.
     return (version.source or "").removeprefix("models:/")
 
 
-def _holder(client: MlflowClient, name: str) -> ModelVersion | None:
+def _bearer(client: MlflowClient, name: str) -> ModelVersion | None:
     number = client.get_registered_model(name).aliases.get(CHAMPION)
     return client.get_model_version(name, str(number)) if number is not None else None
 
 
-def _held_back(client: MlflowClient, name: str, newcomers: Sequence[Newcomer], present: ModelVersion) -> set[str]:
+def _held_back(
+    client: MlflowClient, name: str, candidates: Sequence[RegisteredCandidate], champion: ModelVersion
+) -> set[str]:
     """The models that a person could have chosen, and did not."""
     last = client.get_registered_model(name).tags.get(CHOSEN_AMONG)
     if last is None:
         return set()
     seen = [version.tags for version in versions_of(client, name) if int(version.version) <= int(last)]
     # The champion's own weights may come back packaged anew, but not in a package that was turned down.
-    packages = {tags.get(PACKAGE_SHA256) for tags in seen} - {present.tags.get(PACKAGE_SHA256)}
-    weights = {tags.get("weights_sha256") for tags in seen} - {present.tags.get("weights_sha256")}
+    packages = {tags.get(PACKAGE_SHA256) for tags in seen} - {champion.tags.get(PACKAGE_SHA256)}
+    weights = {tags.get("weights_sha256") for tags in seen} - {champion.tags.get("weights_sha256")}
     return {
-        newcomer.candidate.model
-        for newcomer in newcomers
-        if newcomer.version.tags[PACKAGE_SHA256] in packages or newcomer.weights_sha256 in weights
+        candidate.model
+        for candidate in candidates
+        if candidate.version.tags[PACKAGE_SHA256] in packages or candidate.version.tags["weights_sha256"] in weights
     }
 
 
-def _match(
-    client: MlflowClient, best: Newcomer, present: ModelVersion, right: np.ndarray | None, val: Validation
-) -> Match:
-    """Both on the same pictures. right: of the champion, where it is known because it was registered now, too."""
+def _compare(
+    client: MlflowClient,
+    best: RegisteredCandidate,
+    champion: ModelVersion,
+    right: np.ndarray | None,
+    val: Validation,
+) -> PairedComparison:
+    """Both on the same images. right: of the champion, where it is known because it was registered now, too."""
     if right is not None:
-        return Match.of(best.right, right)
-    sha256 = present.tags.get(PACKAGE_SHA256)
-    known = json.loads(best.version.tags.get(MATCH, "{}"))
+        return PairedComparison.of(best.right, right)
+    sha256 = champion.tags.get(PACKAGE_SHA256)
+    known = json.loads(best.version.tags.get(COMPARED, "{}"))
     if sha256 and known.pop(PACKAGE_SHA256, None) == sha256:
-        return Match(**known)  # from an earlier registration: no need to load the champion
-    right, rows = _answers(present, val)
-    match = Match.of(best.right[rows], right)
-    set_tags(client, best.version, {MATCH: json.dumps({PACKAGE_SHA256: sha256, **asdict(match)})})
-    return match
+        return PairedComparison(**known)  # from an earlier registration: no need to load the champion
+    right, rows = _right(champion, val)
+    comparison = PairedComparison.of(best.right[rows], right)
+    set_tags(client, best.version, {COMPARED: json.dumps({PACKAGE_SHA256: sha256, **asdict(comparison)})})
+    return comparison
 
 
-def _answers(present: ModelVersion, val: Validation) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the validation pictures that it was not trained on the champion names right (n,) bool, and their rows.
+def _right(champion: ModelVersion, val: Validation) -> tuple[np.ndarray, np.ndarray]:
+    """On which of the validation images that it was not trained on the champion's top-1 is right (n,) bool; their rows.
 
-    The version itself is asked, as it answers in the app.
+    The version itself is run, as it answers in the app.
     """
     with tempfile.TemporaryDirectory() as temporary:
         try:
-            folder = Path(download_artifacts(f"models:/{present.name}/{present.version}", dst_path=temporary))
+            folder = Path(download_artifacts(f"models:/{champion.name}/{champion.version}", dst_path=temporary))
         except Exception as error:
-            raise _BrokenError(_line(error)) if is_gone(error) else unanswered(present, error) from error
+            raise _BrokenError(_line(error)) if is_gone(error) else not_loaded(champion, error) from error
         try:
             model = load_model(str(folder), suppress_warnings=True)
-            about = model.metadata.metadata or {}
+            metadata = model.metadata.metadata or {}
         except Exception as error:  # packaged code, and whatever MLflow raises
-            raise unanswered(present, error) if _is_of_machine(error) else _BrokenError(_line(error)) from error
-        if about.get("class_names") != val.class_names:
-            raise _IncomparableError("for it knows other classes")
+            raise _failure(champion, folder, error) from error
+        if metadata.get("class_names") != val.class_names:
+            raise _IncomparableError("for it has other classes")
         rows = np.arange(len(val.labels))
-        if about.get("data_sha256") != val.data_sha256:
-            rows = _unseen(folder / TRAINING_PICTURES, val)
+        if metadata.get("data_sha256") != val.data_sha256:
+            rows = _unseen(folder / TRAINING_IMAGES, val)
         try:
-            answers = np.asarray(model.predict(val.images[rows])).argmax(axis=1)
+            predicted = np.asarray(model.predict(val.images[rows])).argmax(axis=1)
         except Exception as error:
-            raise unanswered(present, error) if _is_of_machine(error) else _BrokenError(_line(error)) from error
-    return answers == val.labels[rows], rows
+            raise _failure(champion, folder, error) from error
+    return predicted == val.labels[rows], rows
+
+
+def _failure(version: ModelVersion, folder: Path, error: Exception) -> Exception:
+    """What to raise where the package in `folder` does not load or predict.
+
+    Whoever registered it had run it: intact, it fails for what this machine lacks, memory, a library, a driver.
+    """
+    is_damaged = version.tags.get(FILES_SHA256) not in (None, files_sha256(folder))
+    return _BrokenError(_line(error)) if is_damaged else not_loaded(version, error)
 
 
 def _unseen(file: Path, val: Validation) -> np.ndarray:
-    """Rows of the validation pictures that are not among those of the file."""
+    """Rows of the validation images that are not among those of the file."""
     try:
         seen = np.load(file, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise _IncomparableError("for its data were others, and it does not say which") from error
     rows = np.flatnonzero(~np.isin(hashes(val.images), seen))
-    if len(rows) < FEWEST_PICTURES:
+    if len(rows) < FEWEST_IMAGES:
         raise _IncomparableError(
-            f"for its data were others: {len(rows):,} of the {len(val.labels):,} val pictures are new to it, at least "
-            f"{FEWEST_PICTURES} are needed"
+            f"for its data were others: {len(rows):,} of the {len(val.labels):,} validation images are new to it, at "
+            f"least {FEWEST_IMAGES} are needed"
         )
     return rows
 
@@ -283,31 +302,31 @@ def _unseen(file: Path, val: Validation) -> np.ndarray:
 def _settle(
     client: MlflowClient,
     name: str,
-    newcomers: Sequence[Newcomer],
-    holder: ModelVersion | None,
+    candidates: Sequence[RegisteredCandidate],
+    former: ModelVersion | None,
     champion: ModelVersion,
-    reason: str,
+    sentence: str,
     promotion: str | None = None,
     challenger: ModelVersion | None = None,
 ) -> Decision:
     """Write the decision down, then act on it. promotion: the part that tells how the champion came to be it."""
-    for newcomer in newcomers:
+    for version in [candidate.version for candidate in candidates]:
         # One that was champion before keeps telling how it came to be that.
-        if PROMOTED not in newcomer.version.tags or newcomer.version.version == champion.version:
-            set_tags(client, newcomer.version, {GATE: reason})
-            _describe(client, newcomer.version, reason)
-    if holder and holder.version != champion.version:
-        _describe(client, holder, reason)
+        if PROMOTED not in version.tags or version.version == champion.version:
+            set_tags(client, version, {GATE: sentence})
+            describe(client, version, with_sentence(version.description, sentence))
+    if former and former.version != champion.version:
+        describe(client, former, with_sentence(former.description, sentence))
         set_tags(client, champion, {PROMOTION: promotion} if promotion else {})
-    _move(client, name, holder, champion, challenger)
+    _move(client, name, former, champion, challenger)
     tags = champion.tags
-    return Decision(str(champion.version), tags.get("model", name), tags.get("weights_sha256", ""), reason)
+    return Decision(str(champion.version), tags.get("model", name), tags.get("weights_sha256", ""), sentence)
 
 
 def _move(
     client: MlflowClient,
     name: str,
-    holder: ModelVersion | None,
+    former: ModelVersion | None,
     champion: ModelVersion,
     challenger: ModelVersion | None,
 ) -> None:
@@ -317,15 +336,15 @@ def _move(
     if aliases.get(CHAMPION) != number:
         moment = to_iso(now())
         if PROMOTED in champion.tags and DEMOTED in champion.tags:
-            earlier = json.loads(champion.tags.get(EARLIER_REIGNS, "[]"))
+            earlier = json.loads(champion.tags.get(EARLIER_PERIODS, "[]"))
             earlier.append([champion.tags[PROMOTED], champion.tags[DEMOTED], ROLLED_BACK in champion.tags])
-            client.set_model_version_tag(name, number, EARLIER_REIGNS, json.dumps(earlier))
+            client.set_model_version_tag(name, number, EARLIER_PERIODS, json.dumps(earlier))
         client.set_model_version_tag(name, number, PROMOTED, moment)
         if ROLLED_BACK in champion.tags:
             client.delete_model_version_tag(name, number, ROLLED_BACK)
-        if holder:
-            # Before the alias: without this tag nothing tells who held it, should the process end in between.
-            client.set_model_version_tag(name, str(holder.version), DEMOTED, moment)
+        if former:
+            # Before the alias: without this tag nothing tells which version bore it, should the process end in between.
+            client.set_model_version_tag(name, str(former.version), DEMOTED, moment)
         client.set_registered_model_alias(name, CHAMPION, number)
     if challenger and aliases.get(CHALLENGER) != str(challenger.version):
         client.set_registered_model_alias(name, CHALLENGER, str(challenger.version))
@@ -333,20 +352,15 @@ def _move(
         client.delete_registered_model_alias(name, CHALLENGER)
 
 
-def _describe(client: MlflowClient, version: ModelVersion, reason: str) -> None:
-    if version.description != reason:
-        client.update_model_version(version.name, str(version.version), reason)
-
-
 def _out_of_reach(client: MlflowClient, version: ModelVersion) -> str | None:
     """Why a version cannot be loaded, as far as a look at its artifacts tells; UserError where none was possible."""
     if not (version.source or "").startswith("models:/"):
         return None  # somebody else's: loading it will show
     try:
-        files = client.list_logged_model_artifacts(model_id(version), f"artifacts/{MODEL_ARTIFACT}")
+        files = client.list_logged_model_artifacts(model_id(version), "artifacts")
     except Exception as error:
         if not is_gone(error):
-            raise unanswered(version, error) from error
+            raise not_loaded(version, error) from error
         return f"its artifacts are gone ({_line(error)})"
     return None if files else "its artifacts are gone"
 
@@ -358,46 +372,26 @@ def is_gone(error: Exception) -> bool:
     return isinstance(error, FileNotFoundError)
 
 
-def unanswered(version: ModelVersion, error: Exception) -> UserError:
+def not_loaded(version: ModelVersion, error: Exception) -> UserError:
     """What to raise where an error does not tell whether a version works."""
     return UserError(
-        f"{_label(version)} could not be asked ({_line(error)}): mend this and run the same command again, or choose "
-        "another champion with `make rollback`"
+        f"{_label(version)} could not be loaded ({_line(error)}): fix the cause and rerun, or choose another champion "
+        "with `make rollback`"
     )
 
 
-def _is_of_machine(error: Exception) -> bool:
-    """Whether a complete model may have failed for what this machine lacks: memory, disk, a library, a driver."""
-    for cause in _chain(error):
-        if isinstance(cause, (MemoryError, ImportError, ConnectionError, TimeoutError)):
-            return True
-        # Without a number it is a library's way to say that it cannot read what a file holds.
-        if isinstance(cause, OSError) and cause.errno not in (None, errno.ENOENT):
-            return True
-        # torch and TensorFlow have types of their own, and neither need be installed.
-        said = f"{type(cause).__name__}: {cause}".lower()
-        if any(sign in said for sign in ("out of memory", "allocate memory", "resourceexhausted", "cuda error")):
-            return True
-    return False
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and those it comes from."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _former(client: MlflowClient, versions: Sequence[ModelVersion], holder: ModelVersion | None) -> ModelVersion | None:
+def _previous(
+    client: MlflowClient, versions: Sequence[ModelVersion], champion: ModelVersion | None
+) -> ModelVersion | None:
     """The version that was champion last, of those that work, were not rolled back and are not the present one."""
-    present = holder.tags.get(PACKAGE_SHA256) if holder else None
-    former = [
+    present = champion.tags.get(PACKAGE_SHA256) if champion else None
+    earlier = [
         version
         for version in versions
         if DEMOTED in version.tags and ROLLED_BACK not in version.tags and version.tags.get(PACKAGE_SHA256) != present
     ]
-    former.sort(key=lambda version: version.tags[DEMOTED], reverse=True)
-    return next((version for version in former if _out_of_reach(client, version) is None), None)
+    earlier.sort(key=lambda version: version.tags[DEMOTED], reverse=True)
+    return next((version for version in earlier if _out_of_reach(client, version) is None), None)
 
 
 def _named(versions: Sequence[ModelVersion], number: str) -> ModelVersion:
@@ -415,8 +409,8 @@ def _label(version: ModelVersion) -> str:
     return f"{version.tags.get('model', version.name)} (version {version.version})"
 
 
-def _standing(order: Sequence[Newcomer]) -> str:
-    best, *others = [newcomer.candidate for newcomer in order]
+def _ranked(order: Sequence[RegisteredCandidate]) -> str:
+    best, *others = order
     before = f", before {_listed(others)}" if others else ""
     return f"{best.model} is champion with {best.val_top1:.2%} top-1 on val{before}"
 

@@ -1,6 +1,5 @@
 """The registered model: one version per trained model, its aliases, and the run that compares them."""
 
-import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,32 +17,32 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from . import champion
+from .card import card, with_card
 from .champion import (
+    FILES_SHA256,
     PACKAGE_SHA256,
-    TRAINING_PICTURES,
+    TRAINING_IMAGES,
     Decision,
-    Newcomer,
+    RegisteredCandidate,
     Validation,
+    describe,
     is_gone,
     model_id,
+    not_loaded,
     set_tags,
-    unanswered,
     versions_of,
 )
 from .explorer import FOLDER as EXPLORER
 from .explorer import Explorer
-from .gate import Candidate, Gate, hashes
-from .package import Package
-from .packaged_model import MODEL_ARTIFACT
+from .gate import Gate, hashes
+from .package import MODEL_FILE, Package, contents_sha256, files_sha256
 from .replay import Training, ensure_run, is_complete
 from .runs import log_metrics, now
 from .store import Store
 
 COMPARISON = "comparison"  # name of the run
 COMPARISON_SHA256 = "comparison_sha256"  # tag of it: hash of its files
-PLOTS_SHA256 = "plots_sha256"  # tag of a model's run: hash of its pictures
-FILES_SHA256 = "files_sha256"  # tag of a version: hash of all files of its package
-ADDED_BY_MLFLOW = "registered_model_meta"  # to a package that it fetched
+PLOTS_SHA256 = "plots_sha256"  # tag of a model's run: hash of its plots
 LOGGED_AGAIN = "logged_again"  # tag of a version: why the same package is registered a second time
 
 
@@ -51,20 +50,20 @@ LOGGED_AGAIN = "logged_again"  # tag of a version: why the same package is regis
 class Entry:
     """A trained model on its way into the registry.
 
-    metrics: as in reports/metrics/<model>.json, {"val": {"top1": ...}, "test": {...}}.
-    right: (N,) bool, which pictures of the validation split it names right.
-    plots: pictures of this model alone, for its run.
+    right: (N,) bool, on which images of the validation split its top-1 is right.
+    n_test: images of the test split, on which its metrics were measured.
+    plots: of this model alone, for its run.
     """
 
     package: Package
     training: Training
-    metrics: Mapping[str, Any]
     right: np.ndarray
+    n_test: int
     plots: Sequence[Path] = ()
 
     @property
     def model(self) -> str:
-        return self.package.about["model"]
+        return self.package.exported.model
 
 
 @dataclass(frozen=True)
@@ -98,8 +97,8 @@ def register(
 ) -> Registration:
     """Bring the store up to date: runs, metrics, versions of the registered model `name`, aliases, champion.
 
-    train_images: (N, H, W, 3) uint8, all pictures that the entries may have been trained on; their hashes travel with
-    each version, so that a later newcomer can be compared with it on others.
+    train_images: (N, H, W, 3) uint8, all images that the entries may have been trained on; their hashes travel with
+    each version, so that a later candidate can be compared with it on others.
     Doing it again changes nothing. One process of this machine does it at a time.
     A model's name becomes an alias: letters, digits, - and _. UserError where the store does not answer.
     """
@@ -108,18 +107,23 @@ def register(
         experiment_id = store.experiment(client, experiment)
         _create_registered_model(client, name, experiment)
         comparison_run_id = _ensure_comparison(client, experiment_id, comparison)
-        newcomers = []
+        candidates = []
         for entry in entries:
             run_id = ensure_run(client, store, experiment, entry.training)
             version = _ensure_version(client, experiment_id, name, entry.package, run_id, train_images)
-            _log_final_metrics(client, run_id, model_id(version), entry.metrics)
+            metadata = entry.package.metadata
+            _log_final_metrics(client, run_id, model_id(version), metadata["metrics"])
             _ensure_plots(client, run_id, entry.plots)
             set_tags(client, version, {"comparison_run_id": comparison_run_id})
-            newcomers.append(Newcomer(Candidate(entry.model, entry.metrics["val"]["top1"]), version, entry.right))
-        versions = {newcomer.candidate.model: newcomer.number for newcomer in newcomers}
+            text = card(name, str(version.version), metadata, entry.n_test)
+            version = describe(client, version, with_card(version.description, text))
+            candidates.append(
+                RegisteredCandidate(entry.model, metadata["metrics"]["val"]["top1"], version, entry.right)
+            )
+        versions = {candidate.model: candidate.number for candidate in candidates}
         # `champion` last: whoever reads it finds everything in place.
         _set_own_aliases(client, name, versions)
-        decision = champion.decide(client, name, newcomers, val, gate)
+        decision = champion.decide(client, name, candidates, val, gate)
     return Registration(name, versions, decision, {entry.model: entry.package.metadata for entry in entries})
 
 
@@ -138,7 +142,7 @@ def _ensure_version(
     metadata = package.metadata
     tags = {
         key: metadata[key]
-        for key in ("model", "source", "weights_sha256", "data_sha256", "code_sha256", PACKAGE_SHA256)
+        for key in ("model", "source", "weights_sha256", "onnx_sha256", "data_sha256", PACKAGE_SHA256)
     }
     for version in versions_of(client, name):
         if version.tags.get(PACKAGE_SHA256) != metadata[PACKAGE_SHA256]:
@@ -153,23 +157,22 @@ def _ensure_version(
 
 def _problem(client: MlflowClient, experiment_id: str, version: ModelVersion, package: Package) -> str | None:
     """Why a version cannot be used any more; None if it can. UserError where the store does not tell now."""
-    expected = {file.name: file.stat().st_size for file in package.model_files()}
     try:
         location = client.get_logged_model(model_id(version)).artifact_location
-        files = client.list_logged_model_artifacts(model_id(version), f"artifacts/{MODEL_ARTIFACT}")
+        files = client.list_logged_model_artifacts(model_id(version), "artifacts")
         found = {Path(file.path).name: file.file_size for file in files}
-        if found != expected:
+        if found != {MODEL_FILE: package.exported.file.stat().st_size}:
             return f"its artifacts are not in {location} any more"
         with tempfile.TemporaryDirectory() as temporary:
             # A store on this machine gives the files in place.
             folder = Path(
                 download_artifacts(f"models:/{model_id(version)}", dst_path=_unless_local(location, temporary))
             )
-            if FILES_SHA256 in version.tags and version.tags[FILES_SHA256] != _sha256(_files(folder)):
+            if FILES_SHA256 in version.tags and version.tags[FILES_SHA256] != files_sha256(folder):
                 return f"its artifacts in {location} were changed"
     except Exception as error:
         if not is_gone(error):
-            raise unanswered(version, error) from error
+            raise not_loaded(version, error) from error
         return f"its artifacts are gone ({' '.join(str(error).split())[:150]})"
     if not is_complete(client, version.run_id or "", experiment_id, package.metadata["weights_sha256"]):
         return f"its run {version.run_id} is gone"
@@ -181,11 +184,10 @@ def _log_model(
 ) -> tuple[str, str]:
     """Build the package and store it as an MLflow model of the run; returns the model's id, and the files' hash.
 
-    MLflow's log_model would do the same, and then load the model to try the example: minutes of TensorFlow and torch
-    in one process.
+    MLflow's log_model would do the same, and then run the model to try the example.
     """
     logged = client.create_logged_model(
-        experiment_id, name=package.about["model"], source_run_id=run_id, model_type="classifier"
+        experiment_id, name=package.exported.model, source_run_id=run_id, model_type="classifier"
     )
     try:
         with tempfile.TemporaryDirectory() as temporary:
@@ -197,22 +199,15 @@ def _log_model(
                 model_id=logged.model_id,
             )
             package.save(folder, described)
-            np.save(folder / TRAINING_PICTURES, hashes(train_images), allow_pickle=False)
-            files_sha256 = _sha256(_files(folder))
+            np.save(folder / TRAINING_IMAGES, hashes(train_images), allow_pickle=False)
+            files_hash = files_sha256(folder)
             client.log_model_artifacts(logged.model_id, str(folder))
     except BaseException:
         client.finalize_logged_model(logged.model_id, "FAILED")
         raise
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    return logged.model_id, files_sha256
-
-
-def _files(package: Path) -> dict[str, Path]:
-    """The files of a package by their paths in it, but for the one that MLflow adds when it fetches one."""
-    found = {file.relative_to(package).as_posix(): file for file in package.rglob("*") if file.is_file()}
-    found.pop(ADDED_BY_MLFLOW, None)
-    return found
+    return logged.model_id, files_hash
 
 
 def _unless_local(location: str, folder: str) -> str | None:
@@ -245,8 +240,8 @@ def _numbers(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 
 def _ensure_plots(client: MlflowClient, run_id: str, plots: Sequence[Path]) -> None:
-    """A model's own pictures among the artifacts of its run; logged once for each content, and where they are gone."""
-    sha256 = _sha256({plot.name: plot for plot in plots})
+    """A model's own plots among the artifacts of its run; logged once for each content, and where they are gone."""
+    sha256 = contents_sha256({plot.name: plot for plot in plots})
     there = {Path(file.path).name for file in client.list_artifacts(run_id, "plots")} if plots else set()
     known = client.get_run(run_id).data.tags.get(PLOTS_SHA256)
     if known != sha256 or not there >= {plot.name for plot in plots}:
@@ -258,7 +253,7 @@ def _ensure_plots(client: MlflowClient, run_id: str, plots: Sequence[Path]) -> N
 def _ensure_comparison(client: MlflowClient, experiment_id: str, comparison: Comparison) -> str:
     """The id of the run that holds these files; created if there is none."""
     files, explorer = comparison.files, comparison.explorer
-    sha256 = _sha256(files, also=explorer.sha256 if explorer else "")
+    sha256 = contents_sha256(files, also=explorer.sha256 if explorer else "")
     expected = {place.split("/")[0] for place in files} | ({EXPLORER} if explorer else set())
     for run in client.search_runs([experiment_id], f"tags.{COMPARISON_SHA256} = '{sha256}'"):
         top_level = {file.path for file in client.list_artifacts(run.info.run_id)}
@@ -274,14 +269,6 @@ def _ensure_comparison(client: MlflowClient, experiment_id: str, comparison: Com
             client.log_artifacts(run_id, temporary, EXPLORER)
     client.set_terminated(run_id)
     return run_id
-
-
-def _sha256(files: Mapping[str, Path], also: str = "") -> str:
-    digest = hashlib.sha256(also.encode())
-    for place, file in sorted(files.items()):
-        content = file.read_bytes()
-        digest.update(f"{place}\0{len(content)}\0".encode() + content)
-    return digest.hexdigest()
 
 
 def _set_own_aliases(client: MlflowClient, name: str, versions: Mapping[str, str]) -> None:

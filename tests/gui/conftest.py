@@ -1,8 +1,13 @@
-"""Real registries with tiny models, and picture files."""
+"""Real registries with tiny models, and picture files.
 
+These tests run where torch, TensorFlow and the pipeline's other libraries are absent: of stages they import
+stages.inference alone.
+"""
+
+import hashlib
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,23 +18,31 @@ import pytest
 import streamlit as st
 from mlflow import MlflowClient
 from mlflow.models import ModelSignature
-from mlflow.types import Schema, TensorSpec
+from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from PIL import Image
 
+from stages.inference import onnx_model
+from tests import linear_onnx
 from tests.gui import small_comparison
+from tests.gui.small_comparison import COLOURS, SIZE
 
 RED = (225, 25, 35)
 BLUE = (30, 60, 220)
-COLOUR_MODEL = Path(__file__).with_name("colour_model.py")
 METADATA = {
+    "format": 2,
+    "source": "cifar100",
     "class_names": ["red_apple", "green_leaf", "blue_sea", "white_rabbit", "black_cat", "yellow_lemon"],
     "superclass_names": ["plants", "things & waters", "animals"],
     "superclass_of_class": [0, 0, 1, 2, 2, 0],
-    "image_size": 8,
+    "image_size": SIZE,
+    "square": "crop",
+    "temperature": 20.0,
     "conformal": {"90": 0.8, "95": 0.95},
-    "unfamiliar_threshold": 0.4,
+    "ood_threshold": 0.4,
+    "precision": "float32",
     "metrics": {"val": {"top1": 0.7}, "test": {"top1": 0.640, "top5": 0.9}},
 }
+TENSORS = ((np.uint8, (-1, -1, -1, 3)), (np.float32, (-1, 6)))  # of images in and probabilities out
 Register = Callable[..., int]
 LogComparison = Callable[..., str]
 
@@ -73,31 +86,46 @@ def tracking_uri(empty_database: Path, tmp_path: Path, monkeypatch: pytest.Monke
     return uri
 
 
+@pytest.fixture(scope="session")
+def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that names the nearest of COLOURS to an image's mean colour."""
+    return linear_onnx.of_colours(tmp_path_factory.mktemp("onnx") / "model.onnx", COLOURS, SIZE)
+
+
 @pytest.fixture
-def register(tracking_uri: str, tmp_path: Path) -> Register:
-    """Register the next version of a model in that database, as champion or under an alias; returns its number."""
+def register(tracking_uri: str, onnx_file: Path, tmp_path: Path) -> Register:
+    """Register the next version of a model in that database, as champion or under an alias; returns its number.
+
+    Its package, as `register` of the pipeline makes them, is tmp_path / "models" / "0", "1" ... code: what runs instead
+    of onnx_model.py; without: keys left out of METADATA; other arguments replace what is there.
+    """
     client = MlflowClient(tracking_uri=tracking_uri)
 
     def register_version(
         name: str = "cifar100-classifier",
-        code: Any = COLOUR_MODEL,
+        code: Any = onnx_model.__file__,
         promoted_at: str = "2026-01-01T00:00:00+00:00",
         champion: bool = True,
         alias: str | None = None,
+        without: Sequence[str] = (),
         **metadata: Any,
     ) -> int:
         folder = tmp_path / "models" / f"{len(list(tmp_path.glob('models/*')))}"
-        image = TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))
+        about = METADATA | {"onnx_sha256": hashlib.sha256(onnx_file.read_bytes()).hexdigest()} | metadata
+        about = {key: value for key, value in about.items() if key not in without}
+        images, probabilities = (TensorSpec(np.dtype(kind), shape) for kind, shape in TENSORS)
+        params = ParamSchema([ParamSpec("top_k", DataType.long, 0), ParamSpec("square", DataType.string, "")])
         mlflow.pyfunc.save_model(
             folder,
-            python_model=code if not isinstance(code, Path) else str(code),
-            metadata={key: value for key, value in (METADATA | metadata).items() if value is not None},
-            signature=ModelSignature(Schema([image]), Schema([TensorSpec(np.dtype(np.float32), (-1, 6))])),
+            python_model=code,
+            artifacts={"model": str(onnx_file)},
+            metadata=about,
+            signature=ModelSignature(Schema([images]), Schema([probabilities]), params),
             pip_requirements=["mlflow"],
         )
         if not client.search_registered_models(f"name='{name}'"):
             client.create_registered_model(name)
-        tags = {"promoted_at": promoted_at} | {key: metadata[key] for key in ("model",) if key in metadata}
+        tags = {key: about[key] for key in ("model", "onnx_sha256") if key in about} | {"promoted_at": promoted_at}
         version = client.create_model_version(name, folder.as_uri(), tags=tags)
         for given in filter(None, ("champion" if champion else None, alias)):
             client.set_registered_model_alias(name, given, version.version)
@@ -106,13 +134,21 @@ def register(tracking_uri: str, tmp_path: Path) -> Register:
     return register_version
 
 
+def spoil(package: Path, statement: str) -> None:
+    """Have a package's own code run a statement before the network does; `images` are its (N, S, S, 3) uint8."""
+    code = package / "onnx_model.py"
+    before = "        logits = np.empty("
+    assert code.read_text().count(before) == 1
+    code.write_text(code.read_text().replace(before, f"        {statement}\n{before}"))
+
+
 @pytest.fixture(scope="session")
 def comparison_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of a comparison's run, as the pipeline writes them, of three models on 120 pictures of 8 by 8."""
+    """The files of a comparison's run of three models on 120 pictures of 8 by 8."""
     folder = tmp_path_factory.mktemp("comparison")
     about = ("class_names", "superclass_names", "superclass_of_class")
     small_comparison.write(folder, *(METADATA[key] for key in about))
-    return folder / "files"
+    return folder
 
 
 @pytest.fixture

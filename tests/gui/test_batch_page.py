@@ -14,9 +14,9 @@ from streamlit.testing.v1 import AppTest
 
 from gui import archives, batch, pictures, registry
 from gui.archives import File
-from gui.batch import Row
-from gui.registry import Model
-from tests.gui.conftest import BLUE, RED, Register, as_file, picture_file
+from gui.batch import COLUMNS, Result
+from gui.registry import Answer, Classified, Model
+from tests.gui.conftest import BLUE, RED, Register, as_file, picture_file, spoil
 from tests.gui.pages import draw, html, only_error
 from tests.gui.test_archives import zip_of
 
@@ -48,11 +48,12 @@ def test_files_and_archives_become_a_table_and_unreadable_ones_are_named(registe
         ("torn.zip", archive[:-30], "application/zip"),
     )
     answered = page.dataframe[0].value
-    assert list(answered["file"]) == ["apple.png", "all.zip/holiday/sea.png"]
-    assert list(answered["class_name"]) == ["red apple", "blue sea"]
-    assert list(answered["superclass_name"]) == ["plants", "things & waters"]
-    assert 80 < answered["confidence"].min() < answered["confidence"].max() <= 100  # per cent
-    assert list(answered["strange"]) == [False, False]
+    assert list(answered["image"]) == ["apple.png", "all.zip/holiday/sea.png"]
+    assert list(answered["class"]) == ["red apple", "blue sea"]
+    assert list(answered["superclass"]) == ["plants", "things & waters"]
+    assert 80 < answered["probability"].min() < answered["probability"].max() <= 100  # per cent
+    assert list(answered["prediction_set"]) == ["red apple", "blue sea"]
+    assert list(answered["out_of_distribution"]) == [False, False]
     unread = dict(re.findall("<li><b>(.*?)</b>: (.*?)</li>", html(page)))
     assert sorted(unread) == ["all.zip/notes.txt", "broken.png", "torn.zip"]
     assert "no picture that can be read" in unread["all.zip/notes.txt"]
@@ -64,18 +65,25 @@ def test_files_and_archives_become_a_table_and_unreadable_ones_are_named(registe
 
 
 def test_the_csv_holds_every_file_with_answer_or_problem() -> None:
-    rows = [
-        Row("a, b.png", "maple tree", "trees", 0.51234, "maple tree, oak tree", False),
-        Row("=1+1.png", problem="This file is empty: choose another one."),
+    answer = Classified([Answer("maple tree", "trees", 0.51234567)], ["maple tree", "oak tree"], False)
+    results = [
+        Result("a, b.png", answer),
+        Result("=1+1.png", error="This file is empty: choose another one."),
+        Result("c.png", answer._replace(out_of_distribution=True)),
+        Result("d.png", answer._replace(out_of_distribution=None)),
     ]
-    first, second = rows_of(batch.as_csv(rows))
-    assert first["file"] == "a, b.png"
-    assert first["likely"] == "maple tree, oak tree"
-    assert first["confidence"] == "0.5123"
-    assert first["strange"] == "False"
-    assert second["file"] == "'=1+1.png"  # text, not a formula
-    assert second["problem"].startswith("This file is empty")
-    assert second["confidence"] == second["strange"] == ""
+    text = io.StringIO()
+    batch.write_csv(results, text, errors=True)
+    first, second, *others = rows_of(text.getvalue())
+    assert tuple(first) == (*COLUMNS, "error")
+    assert tuple(first.values()) == (
+        *("a, b.png", "1", "maple tree", "trees", "0.512346", "maple tree, oak tree", "false"),
+        "",
+    )
+    assert second.pop("image") == "'=1+1.png"  # text, not a formula
+    assert second.pop("error").startswith("This file is empty")
+    assert set(second.values()) == {""}
+    assert [row["out_of_distribution"] for row in others] == ["true", ""]
 
 
 @pytest.fixture
@@ -89,29 +97,29 @@ def test_a_picture_gets_the_same_answer_alone_and_among_many(model: Model) -> No
     contents = [picture_file(tuple(int(c) for c in rng.integers(0, 256, 3)), (40 + number, 40)) for number in range(40)]
     files = [File(f"{number}.png", partial(bytes, content)) for number, content in enumerate(contents)]
     files.insert(7, File("broken.png", lambda: b"broken"))
-    rows = list(batch.classify(model, files, "crop"))
-    assert [row.file for row in rows] == [file.name for file in files]
-    assert [row.file for row in rows if row.problem] == ["broken.png"]
-    for row, content in zip([row for row in rows if not row.problem], contents, strict=True):
-        square = pictures.square(pictures.load(content), "crop")
-        (alone,) = model.answers(model.probabilities(square[np.newaxis])[0], 1)
-        assert row.class_name == alone.class_name
-        assert row.confidence == pytest.approx(alone.confidence, abs=1e-6)
+    results = list(batch.classify(model, files, "crop", 1))
+    assert [result.image for result in results] == [file.name for file in files]
+    assert [result.image for result in results if result.error] == ["broken.png"]
+    for result, content in zip([result for result in results if not result.error], contents, strict=True):
+        seen = model.prepare(pictures.load(content), "crop")
+        alone = model.classified(model.probabilities(seen[np.newaxis]), 1)[0]
+        assert result.answer is not None
+        assert result.answer.answers[0].class_name == alone.answers[0].class_name
+        assert result.answer.answers[0].probability == pytest.approx(alone.answers[0].probability, abs=1e-6)
+        assert result.answer.prediction_set == alone.prediction_set
 
 
 def test_a_group_of_nothing_but_broken_files_stops_nothing(model: Model) -> None:
     files = [File(f"{number}.png", lambda: b"broken") for number in range(batch.AT_ONCE)]
     files.append(File("red.png", lambda: picture_file(RED)))
-    rows = list(batch.classify(model, files, "pad"))
-    assert sum(bool(row.problem) for row in rows) == batch.AT_ONCE
-    assert rows[-1].class_name == "red apple"
+    results = list(batch.classify(model, files, "pad", 1))
+    assert sum(bool(result.error) for result in results) == batch.AT_ONCE
+    assert batch.records(results[-1])[0]["class"] == "red apple"
 
 
 def test_one_picture_that_the_model_fails_on_stops_nothing(register: Register, tmp_path: Path) -> None:
     register()
-    code = tmp_path / "models" / "0" / "colour_model.py"
-    fails = "if (means[:, 2] > 200).any():\n            raise ValueError('too blue')\n        logits ="
-    code.write_text(code.read_text().replace("logits =", fails, 1))
+    spoil(tmp_path / "models" / "0", "if (images[..., 2] > 200).any(): raise ValueError('too blue')")
     names = [png(f"{number}.png", BLUE if number in (1, batch.AT_ONCE) else RED) for number in range(batch.AT_ONCE + 1)]
     page = upload(draw("batch"), *names)
     assert not page.error
@@ -155,7 +163,7 @@ def test_a_second_look_classifies_nothing_again(register: Register, monkeypatch:
     register()
     classified = []
     classify = batch.classify
-    monkeypatch.setattr(batch, "classify", lambda *given: classified.append(1) or classify(*given))
+    monkeypatch.setattr(batch, "classify", lambda *given, **named: classified.append(1) or classify(*given, **named))
     page = upload(draw("batch"), png("apple.png", RED))
     assert len(classified) == 1
     page.run()
@@ -164,14 +172,14 @@ def test_a_second_look_classifies_nothing_again(register: Register, monkeypatch:
     page.radio[0].set_value("pad").run()
     assert len(classified) == 2
     register(class_names=["tomato", "pea", "sky", "snow", "coal", "sun"])
-    assert list(page.run().dataframe[0].value["class_name"]) == ["tomato"]
+    assert list(page.run().dataframe[0].value["class"]) == ["tomato"]
 
 
 def test_too_many_files_are_named_as_left_out(register: Register, monkeypatch: pytest.MonkeyPatch) -> None:
     register()
     monkeypatch.setattr(archives, "MAX_ENTRIES", 2)
     page = upload(draw("batch"), *(png(f"{number}.png", RED) for number in range(3)))
-    assert list(page.dataframe[0].value["file"]) == ["0.png", "1.png"]
+    assert list(page.dataframe[0].value["image"]) == ["0.png", "1.png"]
     assert "<b>2.png</b>: Only 2 pictures are taken at once." in html(page)
 
 
@@ -184,8 +192,7 @@ def test_names_of_files_are_text_not_markup(register: Register) -> None:
 
 def test_a_model_that_fails_is_one_sentence(register: Register, tmp_path: Path) -> None:
     register()
-    code = tmp_path / "models" / "0" / "colour_model.py"
-    code.write_text(code.read_text().replace("means = self", "raise ValueError('no such layer')\n        means = self"))
+    spoil(tmp_path / "models" / "0", "raise ValueError('no such layer')")
     assert "no such layer" in only_error(upload(draw("batch"), png("apple.png", RED)))
 
 

@@ -212,6 +212,6 @@ def test_an_archive_becomes_a_table_to_download(
         with page.expect_download() as download:
             page.get_by_role("button", name="All of it as CSV").click()
         written = download.value.path().read_text(encoding="utf-8")
-        assert "all.zip/red.png,red apple,plants," in written
-        assert "all.zip/broken.png,,,,,," in written
+        assert "all.zip/red.png,1,red apple,plants," in written
+        assert 'all.zip/broken.png,,,,,,,"This file' in written
         chromium.screenshot(page, tmp_path / "batch.png")

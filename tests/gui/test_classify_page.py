@@ -24,7 +24,7 @@ from streamlit.testing.v1 import AppTest
 from gui import archives, bars, comparison, pictures, registry, saliency, samples, words
 from gui.registry import Answer
 from gui.views import classify
-from tests.gui.conftest import BLUE, RED, LogComparison, Register, as_file, picture_file
+from tests.gui.conftest import BLUE, RED, LogComparison, Register, as_file, picture_file, spoil
 
 APP = Path(__file__).resolve().parents[2] / "gui" / "app.py"
 
@@ -42,10 +42,10 @@ def upload(page: AppTest, content: bytes, name: str = "picture.png") -> AppTest:
 
 
 def answers(page: AppTest) -> list[tuple[str, str, str]]:
-    """Class, superclass and confidence of each bar, top first."""
+    """Class, superclass and probability of each bar, top first."""
     charts = [element.proto.body for element in page.get("html") if "answers" in element.proto.body]
     assert len(charts) <= 1
-    row = '<li><span>(.*?) <span class="superclass">(.*?)</span></span><span class="confidence">(.*?)</span>'
+    row = '<li><span>(.*?) <span class="superclass">(.*?)</span></span><span class="probability">(.*?)</span>'
     return [tuple(map(unescape, found)) for chart in charts for found in re.findall(row, chart)]
 
 
@@ -95,7 +95,7 @@ def test_it_says_which_model_answers_and_how_often_that_is_right(register: Regis
 
 
 def test_a_model_without_test_metrics_is_no_problem(register: Register) -> None:
-    register(metrics=None)
+    register(without=["metrics"])
     assert "right on" not in open_page().caption[0].value
 
 
@@ -117,6 +117,13 @@ def test_the_user_chooses_whether_the_model_sees_the_centre_or_all(register: Reg
     page = upload(open_page(), as_file(image))
     assert answers(page)[0][0] == "red apple"
     page.radio[0].set_value("pad").run()
+    assert answers(page)[0][0] == "white rabbit"
+
+
+def test_the_choice_of_the_square_begins_with_the_versions_own_rule(register: Register) -> None:
+    register(square="pad")
+    page = upload(open_page(), picture_file(RED, (90, 30)))
+    assert page.radio[0].value == "pad"
     assert answers(page)[0][0] == "white rabbit"
 
 
@@ -179,11 +186,11 @@ def test_a_model_whose_files_are_gone_is_one_sentence(register: Register, tmp_pa
 
 def test_a_model_whose_libraries_are_missing_is_one_sentence(register: Register, tmp_path: Path) -> None:
     register()
-    code = tmp_path / "models" / "0" / "colour_model.py"
-    code.write_text("import a_framework_that_is_not_here\n" + code.read_text())
+    code = tmp_path / "models" / "0" / "onnx_model.py"
+    code.write_text("import a_runtime_that_is_not_here\n" + code.read_text())
     message = only_error(open_page())
-    assert "a_framework_that_is_not_here" in message
-    assert "requirements.txt" in message
+    assert "a_runtime_that_is_not_here" in message
+    assert "requirements-serve.txt" in message
 
 
 class Pickled(mlflow.pyfunc.PythonModel):
@@ -198,12 +205,19 @@ def test_a_pickled_model_is_never_loaded(register: Register) -> None:
     assert os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
 
 
-@pytest.mark.parametrize("missing", ["class_names", "superclass_of_class", "image_size"])
+@pytest.mark.parametrize("missing", ["class_names", "superclass_of_class", "square"])
 def test_a_model_of_another_kind_is_one_sentence(register: Register, missing: str) -> None:
-    register(**{missing: None})
+    register(without=[missing])
     message = only_error(open_page())
     assert missing in message
-    assert "MODEL_NAME" in message
+    assert "make register" in message
+
+
+def test_a_version_of_an_earlier_release_is_one_sentence(register: Register) -> None:
+    register(without=["format"])
+    message = only_error(open_page())
+    assert "Version 1 of cifar100-classifier was registered by an earlier release of this project" in message
+    assert "make register" in message
 
 
 @pytest.mark.parametrize(
@@ -211,15 +225,14 @@ def test_a_model_of_another_kind_is_one_sentence(register: Register, missing: st
     [
         ("raise ValueError('no such layer')", "no such layer"),
         ("return np.full((1, 6), np.nan, np.float32)", "gave no probabilities"),
-        ("return np.ones((1, 5), np.float32)", "gave no probabilities"),
+        ("return np.zeros((1, 5), np.float32)", "gave no probabilities"),
     ],
 )
 def test_a_model_that_fails_on_a_picture_is_one_sentence(
     register: Register, tmp_path: Path, fault: str, expected: str
 ) -> None:
     register()
-    code = tmp_path / "models" / "0" / "colour_model.py"
-    code.write_text(code.read_text().replace("means = self", f"{fault}\n        means = self"))
+    spoil(tmp_path / "models" / "0", fault)
     assert expected in only_error(upload(open_page(), picture_file(RED)))
 
 
@@ -361,27 +374,26 @@ def test_without_test_pictures_it_says_so_and_uploads_still_work(register: Regis
 def test_it_says_in_words_which_classes_are_likely(register: Register) -> None:
     register(conformal={"90": 0.0})
     page = upload(open_page(), picture_file(RED))
-    assert "% certainty: <b>red apple</b>." in charts(page)[0]
+    assert "% prediction set: <b>red apple</b>." in charts(page)[0]
+    assert "9 times in 10" in charts(page)[0]
     register(conformal={"90": 0.9})
     upload(page, picture_file((140, 140, 30)))
-    assert re.search("% certainty one of: <b>yellow lemon, green leaf.*</b>", charts(page)[0])
-    register(conformal=None)
-    assert "certainty" not in charts(page.run())[0]
+    assert re.search("% prediction set: <b>yellow lemon, green leaf.*</b>", charts(page)[0])
 
 
 @pytest.mark.parametrize(
     ("count", "said"),
     [
         (1, ": <b>class 0</b>."),
-        (8, " one of: <b>class 0, class 1, class 2, class 3, class 4, class 5, class 6, class 7</b>."),
-        (9, " one of 9 classes: <b>class 0, class 1, class 2, class 3, class 4</b> and 4 more."),
-        (50, " one of 50 classes: <b>class 0, class 1, class 2, class 3, class 4</b> and 45 more."),
-        (51, " nothing can be said: 51 of 100 classes are possible."),
+        (8, ": <b>class 0, class 1, class 2, class 3, class 4, class 5, class 6, class 7</b>."),
+        (9, ": 9 classes, <b>class 0, class 1, class 2, class 3, class 4</b> and 4 more."),
+        (50, ": 50 classes, <b>class 0, class 1, class 2, class 3, class 4</b> and 45 more."),
+        (51, ": 51 of 100 classes, which says next to nothing."),
     ],
 )
 def test_a_set_of_any_size_is_a_sentence(count: int, said: str) -> None:
     names = [f"class {number}" for number in range(count)]
-    assert words.prediction_set(names, "90", 100) == f"With 90\N{NARROW NO-BREAK SPACE}% certainty{said}"
+    assert words.prediction_set(names, 100) == f"90\N{NARROW NO-BREAK SPACE}% prediction set{said}"
 
 
 @pytest.mark.parametrize(
@@ -393,17 +405,17 @@ def test_a_warning_says_what_was_measured_or_meant(register: Register, metrics: 
     assert said in page.warning[0].value.rpartition("may mean nothing.")[2]
 
 
-def test_a_picture_unlike_the_training_pictures_gets_a_warning_with_its_numbers(register: Register) -> None:
+def test_a_picture_out_of_distribution_gets_a_warning_with_its_numbers(register: Register) -> None:
     register(metrics={"unfamiliar": {"flagged_test": 0.0471}})
     grey = picture_file((128, 128, 128))
     page = upload(open_page(), grey)
     warning = page.warning[0].value
-    assert "unlike those the model learned from" in warning
-    assert "less than the 40.0" in warning  # the threshold
+    assert "out of distribution" in warning
+    assert "threshold of 40.0" in warning
     assert "4.7" in warning  # how often it errs
     assert answers(page)[0][2].split("\N{NARROW NO-BREAK SPACE}")[0] in warning
     assert not upload(page, picture_file(RED)).warning
-    register(unfamiliar_threshold=None)
+    register(ood_threshold=None)
     assert not upload(page, grey).warning
 
 
@@ -439,7 +451,7 @@ def test_one_click_asks_all_models_and_a_broken_one_leaves_the_others_alone(regi
     assert "Version 2 of cifar100-classifier does not load" in page.error[0].value
     assert len(page.error) == 1
     upload(page, picture_file((128, 128, 128)))
-    assert all("less than the 40.0" in chart for chart in charts(page)[1:]), "each says that it is strange, and why"
+    assert all("threshold of 40.0" in chart for chart in charts(page)[1:]), "each says that it is one, and why"
 
 
 def test_why_shows_an_overlay_and_is_worked_out_once_for_a_picture(

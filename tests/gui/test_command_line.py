@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from gui import classify, pictures, registry
-from gui.classify import BATCH, Tally
+from gui import batch, classify, pictures, registry
+from gui.archives import File
+from gui.batch import AT_ONCE, COLUMNS
 from gui.registry import Model, RegistryError
 from tests.gui.conftest import BLUE, RED, Register, picture_file
 
@@ -72,7 +73,7 @@ def test_folders_give_a_line_of_json_for_each_picture_in_the_order_of_names(
     register()
     ran = command(album)
     assert ran.status == 0
-    assert [line["picture"] for line in ran.lines] == [str(album / "1.PNG"), str(album / "a" / "2.jpg")]
+    assert [line["image"] for line in ran.lines] == [str(album / "1.PNG"), str(album / "a" / "2.jpg")]
     assert [line["answers"][0]["class"] for line in ran.lines] == ["blue sea", "red apple"]
     assert ran.lines[0]["answers"][0]["superclass"] == "things & waters"
     assert [len(line["answers"]) for line in ran.lines] == [5, 5]
@@ -85,15 +86,34 @@ def test_the_answers_are_those_of_the_app(register: Register, command: Command, 
     (tmp_path / "wide.png").write_bytes(content)
     answers = command(tmp_path / "wide.png").lines[0]["answers"]
     model = registry.load(registry.connect().champions()[0])
-    square = pictures.square(pictures.load(content), "crop")
-    shown = model.answers(model.probabilities(square[np.newaxis])[0], 5)
+    seen = model.prepare(pictures.load(content))
+    shown = model.classified(model.probabilities(seen[np.newaxis]), 5)[0].answers
     assert [answer["class"] for answer in answers] == [answer.class_name for answer in shown]
-    assert [answer["probability"] for answer in answers] == pytest.approx([a.confidence for a in shown], abs=1e-6)
+    assert [answer["probability"] for answer in answers] == pytest.approx([a.probability for a in shown], abs=1e-6)
+
+
+def test_images_that_are_not_square_follow_the_version_or_what_is_asked_for(
+    register: Register, command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "wide.png").write_bytes(picture_file(RED, size=(90, 30)))
+    register(square="crop")
+    register(square="pad")
+    for model, square, expected in [
+        ("cifar100-classifier@1", [], "red apple"),
+        ("cifar100-classifier@2", [], "white rabbit"),
+        ("cifar100-classifier@2", ["--square", "crop"], "red apple"),
+        ("cifar100-classifier@1", ["--square", "pad"], "white rabbit"),
+    ]:
+        line = command(tmp_path / "wide.png", "--model", model, *square).lines[0]
+        assert line["answers"][0]["class"] == expected
+    refused = command(tmp_path / "wide.png", "--square", "stretch")
+    assert refused.status == 2
+    assert "argument --square: invalid choice: 'stretch' (choose from" in refused.err
 
 
 def test_more_pictures_than_a_batch_keep_their_order(register: Register, command: Command, tmp_path: Path) -> None:
     register()
-    colours = np.random.default_rng(0).integers(0, 2, 2 * BATCH + 5)
+    colours = np.random.default_rng(0).integers(0, 2, 4 * AT_ONCE + 5)
     for index, is_red in enumerate(colours):
         (tmp_path / f"{index:03}.png").write_bytes(picture_file(RED if is_red else BLUE, size=(8 + index, 9)))
     ran = command("--top", 1, *sorted(tmp_path.glob("*.png")))
@@ -132,17 +152,20 @@ def test_stdin_lists_paths(register: Register, command: Command, album: Path, na
 
 
 def test_csv_has_a_row_for_each_answer(register: Register, command: Command, album: Path, tmp_path: Path) -> None:
-    register(unfamiliar_threshold=0.0)
+    register(ood_threshold=0.0, conformal={"90": 0.99})
     ran = command(album, "--top", 2, "--csv", tmp_path / "answers.csv")
     assert (ran.status, ran.out) == (0, "")
     rows = list(csv.DictReader((tmp_path / "answers.csv").open(encoding="utf-8")))
-    assert [(Path(row["picture"]).name, row["rank"]) for row in rows] == [
+    assert tuple(rows[0]) == COLUMNS
+    assert [(Path(row["image"]).name, row["rank"]) for row in rows] == [
         ("1.PNG", "1"),
         ("1.PNG", "2"),
         ("2.jpg", "1"),
         ("2.jpg", "2"),
     ]
-    assert (rows[0]["class"], rows[0]["unfamiliar"]) == ("blue sea", "false")
+    assert (rows[0]["class"], rows[0]["superclass"]) == ("blue sea", "things & waters")
+    assert (rows[0]["prediction_set"], rows[0]["out_of_distribution"]) == ("blue sea, black cat", "false")
+    assert rows[2]["prediction_set"] == rows[3]["prediction_set"] == "red apple, yellow lemon"
     assert 0.5 < float(rows[0]["probability"]) <= 1
     assert {file.name for file in tmp_path.iterdir()} == {"album", "answers.csv", "mlflow.db", "models"}
 
@@ -154,8 +177,8 @@ def test_no_file_name_is_a_formula_of_a_spreadsheet(
     (tmp_path / "=1+1.png").write_bytes(picture_file(RED))
     monkeypatch.chdir(tmp_path)
     ran = command("=1+1.png", "--top", 1, "--csv", "-")
-    assert [row["picture"] for row in csv.DictReader(io.StringIO(ran.out))] == ["'=1+1.png"]
-    assert command("=1+1.png").lines[0]["picture"] == "=1+1.png"
+    assert [row["image"] for row in csv.DictReader(io.StringIO(ran.out))] == ["'=1+1.png"]
+    assert command("=1+1.png").lines[0]["image"] == "=1+1.png"
 
 
 def test_a_csv_file_stays_as_it_was_where_the_model_fails(
@@ -163,7 +186,7 @@ def test_a_csv_file_stays_as_it_was_where_the_model_fails(
 ) -> None:
     register()
 
-    def fail(model: Model, batch: np.ndarray) -> np.ndarray:
+    def fail(model: Model, images: np.ndarray) -> np.ndarray:
         raise RegistryError("Version 1 failed.")
 
     monkeypatch.setattr(Model, "probabilities", fail)
@@ -174,14 +197,34 @@ def test_a_csv_file_stays_as_it_was_where_the_model_fails(
     assert {file.name for file in tmp_path.iterdir()} == {"album", "answers.csv", "mlflow.db", "models"}
 
 
-def test_a_picture_below_the_threshold_is_unfamiliar(register: Register, command: Command, tmp_path: Path) -> None:
+def test_a_picture_below_the_threshold_is_out_of_distribution(
+    register: Register, command: Command, tmp_path: Path
+) -> None:
     (tmp_path / "red.png").write_bytes(picture_file(RED))
     (tmp_path / "grey.png").write_bytes(picture_file((128, 128, 128)))
-    register(unfamiliar_threshold=0.8)
+    register(ood_threshold=0.8)
     lines = command(tmp_path / "red.png", tmp_path / "grey.png").lines
-    assert [line["unfamiliar"] for line in lines] == [False, True]
-    register(unfamiliar_threshold=None)
-    assert command(tmp_path / "grey.png").lines[0]["unfamiliar"] is None
+    assert [line["out_of_distribution"] for line in lines] == [False, True]
+    register(ood_threshold=None)
+    assert command(tmp_path / "grey.png").lines[0]["out_of_distribution"] is None
+    assert command(tmp_path / "grey.png", "--top", 1, "--csv", "-").out.splitlines()[1].endswith(",")
+
+
+def test_the_prediction_set_is_a_list_of_names(register: Register, command: Command, tmp_path: Path) -> None:
+    register(conformal={"90": 0.99})
+    (tmp_path / "red.png").write_bytes(picture_file(RED))
+    line = command(tmp_path / "red.png", "--top", 1).lines[0]
+    assert list(line) == ["image", "out_of_distribution", "prediction_set", "answers"]
+    assert line["prediction_set"] == ["red apple", "yellow lemon"]
+    assert list(line["answers"][0]) == ["class", "superclass", "probability"]
+
+
+def test_a_version_of_an_earlier_release_is_one_line(register: Register, command: Command, tmp_path: Path) -> None:
+    register(without=["format"])
+    (tmp_path / "red.png").write_bytes(picture_file(RED))
+    ran = command(tmp_path / "red.png")
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert ran.err.startswith("classify: Version 1 of cifar100-classifier was registered by an earlier release")
 
 
 def test_any_version_can_be_named(register: Register, command: Command, tmp_path: Path) -> None:
@@ -231,22 +274,22 @@ def test_a_mistake_is_one_line_and_status_two(
     assert ran.err.count("\n") == 1
 
 
-def test_memory_holds_no_more_than_one_batch(register: Register, tmp_path: Path) -> None:
+def test_no_more_than_one_batch_is_read_ahead(register: Register, tmp_path: Path) -> None:
     register()
-    (tmp_path / "red.png").write_bytes(picture_file(RED))
+    content = picture_file(RED)
     taken = 0
 
-    def endless() -> Iterator[str]:
+    def endless() -> Iterator[File]:
         nonlocal taken
         while True:
             taken += 1
-            yield str(tmp_path / "red.png")
+            yield File("red.png", lambda: content)
 
     model = registry.load(registry.connect().champions()[0])
-    results = classify.classify(model, endless(), 1, Tally(), on_done=lambda count: None)
-    for number in range(1, 20 * BATCH):
+    results = batch.classify(model, endless(), None, 1)
+    for number in range(1, 20 * AT_ONCE):
         next(results)
-        assert taken <= number + BATCH
+        assert taken <= number + 2 * AT_ONCE
     results.close()
 
 

@@ -1,6 +1,5 @@
 """The comparison behind a registered version, read from its run."""
 
-import gc
 import json
 import pickle
 from pathlib import Path
@@ -11,9 +10,7 @@ from mlflow import MlflowClient
 
 from gui import comparison, registry
 from gui.comparison import Comparison, ComparisonError
-from gui.registry import Version
 from tests.gui.conftest import METADATA, LogComparison, Register
-from tests.tracking.server import Server
 
 MODELS = ["vit_scratch", "vit_transfer", "mobilenet_transfer"]
 
@@ -200,28 +197,3 @@ def test_the_names_of_classes_are_as_people_read_them(
     described = json.loads((folder / "explorer" / "dataset.json").read_text())
     assert described["class_names"] == METADATA["class_names"]
     assert not any("_" in name for name in opened().explorer().class_names)
-
-
-@pytest.mark.slow
-def test_over_a_server_every_file_is_fetched_once_into_a_folder_that_goes_with_it(
-    comparison_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with Server(tmp_path / "server") as server:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-        registry.connect()
-        client = MlflowClient(tracking_uri=server.uri)
-        run_id = client.create_run(client.create_experiment("cifar100")).info.run_id
-        client.log_artifacts(run_id, str(comparison_files))
-        version = Version(server.uri, "cifar100-classifier", 1, 0, {"comparison_run_id": run_id})
-        found = comparison.of(version)
-        explorer = found.explorer()
-        fetched = Path(explorer.images.filename)
-        assert fetched.parent.parent.name.startswith("comparison-")
-        assert found.table("curves")["model"].nunique() == 3
-    # The server is gone; what was fetched is not.
-    assert comparison.of(version).explorer() is explorer
-    assert found.table("curves")["model"].nunique() == 3
-    comparison._open.cache_clear()
-    del found, explorer
-    gc.collect()
-    assert not fetched.exists()

@@ -1,4 +1,4 @@
-"""The page Mistakes, with a real registry and a comparison as the pipeline writes it."""
+"""The page Mistakes, with a real registry and a small comparison."""
 
 import re
 import shutil

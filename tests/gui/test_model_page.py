@@ -37,8 +37,10 @@ def give_run(client: MlflowClient, number: int, **tags: str) -> str:
 def test_it_says_what_is_deployed_how_it_won_and_where_it_comes_from(register: Register, client: MlflowClient) -> None:
     run_id = give_run(client, register(model="vit_transfer"))
     gate = "vit_transfer is champion with 80.46% top-1 on val, before vit_scratch (37.16%)"
-    for tag, value in {"gate": gate, "data_sha256": "d" * 64, "weights_sha256": "e" * 64, "source": "cifar100"}.items():
+    hashes = {"data_sha256": "d" * 64, "weights_sha256": "e" * 64, "onnx_sha256": "f" * 64}
+    for tag, value in {"gate": gate, "source": "cifar100", **hashes}.items():
         client.set_model_version_tag(NAME, "2", tag, value)
+    client.update_model_version(NAME, "2", "An image classifier in **one** file.")
     page = draw("model")
     assert page.markdown[0].value == f"**{NAME}**, version 2: vit_transfer"
     assert "`champion`" in page.caption[0].value
@@ -47,12 +49,14 @@ def test_it_says_what_is_deployed_how_it_won_and_where_it_comes_from(register: R
     assert page.metric[0].value == "79.8\N{NARROW NO-BREAK SPACE}%"
     assert page.metric[0].delta == "79.0 to 80.6"
     assert [metric.label for metric in page.metric] == ["top-1", "superclass"]
-    origin = page.markdown[1].value
+    origin = page.markdown[2].value
     assert "Code: commit `9f0c2e01ab7b`\n" in origin
     assert "Data: cifar100, sha256 `dddddddddddd`" in origin
     assert "Weights: sha256 `eeeeeeeeeeee`" in origin
     assert "8.7 minutes, cpu" in origin
-    assert page.expander[0].label == "Its 2 parameters"
+    assert "Model file: sha256 `ffffffffffff`" in origin
+    assert page.expander[0].markdown[0].value == "An image classifier in **one** file."
+    assert page.expander[1].label == "Its 2 parameters"
     assert page.table[0].value["value"].tolist() == ["1", "0.0004"]
     assert run_id in page.caption[1].value
     assert not page.error

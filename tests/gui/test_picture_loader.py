@@ -94,25 +94,12 @@ def test_of_an_animation_the_first_frame_is_taken(kind: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 10_000), (10_000, 1), (3, 2)])
-def test_any_shape_becomes_a_square_and_fits_its_box(size: tuple[int, int]) -> None:
+def test_any_shape_fits_its_box(size: tuple[int, int]) -> None:
     picture = pictures.load(picture_file(RED, size))
     assert max(picture.shape) < 2 * pictures.WORKING_SIDE
-    for how in ("crop", "pad"):
-        square = pictures.square(picture, how)
-        assert square.shape[0] == square.shape[1] == (min if how == "crop" else max)(picture.shape[:2])
     shown = pictures.fit(picture, 100)
     assert 1 <= min(shown.shape[:2]) <= max(shown.shape[:2]) <= 100
     assert max(shown.shape[:2]) > 50
-
-
-def test_crop_keeps_the_centre_and_pad_keeps_all() -> None:
-    picture = np.zeros((2, 6, 3), np.uint8)
-    picture[:, 2:4] = 9
-    assert (pictures.square(picture, "crop") == 9).all()
-    padded = pictures.square(picture, "pad")
-    assert padded.shape == (6, 6, 3)
-    assert (padded[2:4] == picture).all()
-    assert (padded[[0, 1, 4, 5]] == 255).all()
 
 
 def test_enlarged_pixels_stay_sharp() -> None:

@@ -3,6 +3,7 @@
 import gc
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from mlflow.store.artifact import artifact_repository_registry
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 from gui import registry
-from gui.registry import Registry, RegistryError
+from gui.registry import Model, Registry, RegistryError, Square
+from stages.inference import onnx_model
 from tests.gui.conftest import BLUE, RED, Register
 
 NAME = "cifar100-classifier"
@@ -89,47 +91,65 @@ def test_a_version_is_found_by_alias_and_by_number(register: Register, tracking_
         asked.version(NAME, 7)
 
 
-def test_probabilities_of_many_pictures_and_the_answers_of_one(register: Register) -> None:
-    register()
-    model = registry.load(registry.connect().champions()[0])
+def champion() -> Model:
+    return registry.load(registry.connect().champions()[0])
+
+
+def test_a_version_answers_with_its_own_classifier(register: Register) -> None:
+    register(model="vit_scratch")
+    model = champion()
     pictures = np.empty((3, 20, 30, 3), np.uint8)
     pictures[:] = np.array([RED, BLUE, RED], np.uint8)[:, np.newaxis, np.newaxis]
     probabilities = model.probabilities(pictures)
     assert probabilities.shape == (3, 6)
     assert probabilities.dtype == np.float32
     assert np.allclose(probabilities.sum(axis=1), 1)
-    first, second = model.answers(probabilities[1], 2)
+    assert (probabilities == model.packaged.predict(pictures)).all()
+    red, blue, _ = model.classified(probabilities, 2)
+    assert [answer.class_name for answer in red.answers] == ["red apple", "yellow lemon"]
+    first, second = blue.answers
     assert (first.class_name, first.superclass_name) == ("blue sea", "things & waters")
-    assert first.confidence == probabilities[1].max() > second.confidence
-    assert model.unfamiliar_threshold == 0.4
+    assert first.probability == probabilities[1].max() > second.probability
+    rows = model.packaged.predict(pictures, params={"top_k": 2})
+    assert rows["class"].tolist()[2:4] == ["blue_sea", second.class_name.replace(" ", "_")]
+    assert rows["prediction_set"].tolist()[2] == ["blue_sea"]
+    assert blue.prediction_set == ["blue sea"]
+    assert [rows["out_of_distribution"].tolist()[2], blue.out_of_distribution] == [False, False]
+    assert (model.name, model.square, model.ood_threshold, model.test_accuracy) == ("vit_scratch", "crop", 0.4, 0.64)
 
 
-@pytest.mark.parametrize(
-    ("threshold", "expected"),
-    [
-        (0.0, ["red apple"]),
-        (0.5, ["red apple", "green leaf"]),
-        (0.79, ["red apple", "green leaf"]),
-        (0.81, ["red apple", "green leaf", "blue sea"]),
-        (1.0, ["red apple", "green leaf", "blue sea", "white rabbit", "black cat", "yellow lemon"]),
-    ],
-)
-def test_classes_join_a_prediction_set_until_enough_is_together(
-    register: Register, threshold: float, expected: list[str]
-) -> None:
+def test_of_few_classes_there_are_few_answers(register: Register) -> None:
+    register()
+    assert len(champion().classified(np.full((1, 6), 1 / 6, np.float32), 100)[0].answers) == 6
+
+
+@pytest.mark.parametrize(("threshold", "count"), [(0.0, 1), (0.5, 2), (0.81, 3), (1.0, 6)])
+def test_the_prediction_set_is_that_of_the_versions_threshold(register: Register, threshold: float, count: int) -> None:
     register(conformal={"90": threshold})
-    model = registry.load(registry.connect().champions()[0])
     row = np.array([0.5, 0.3, 0.1, 0.05, 0.03, 0.02], np.float32)
-    assert model.prediction_set(row, "90") == expected
-    assert model.prediction_set(row, "95") is None
+    expected = ["red apple", "green leaf", "blue sea", "white rabbit", "black cat", "yellow lemon"][:count]
+    assert champion().classified(row[np.newaxis], 1)[0].prediction_set == expected
 
 
-@pytest.mark.parametrize("metadata", [{"conformal": None, "unfamiliar_threshold": None}, {"conformal": [1, 2]}])
-def test_a_version_that_promises_nothing_has_no_sets(register: Register, metadata: dict) -> None:
-    register(**metadata)
-    model = registry.load(registry.connect().champions()[0])
-    assert model.conformal == {}
-    assert model.prediction_set(np.full(6, 1 / 6, np.float32), "90") is None
+@pytest.mark.parametrize(("threshold", "expected"), [(0.8, True), (0.2, False), (None, None)])
+def test_an_image_is_out_of_distribution_by_the_versions_threshold(
+    register: Register, threshold: float | None, expected: bool | None
+) -> None:
+    register(ood_threshold=threshold)
+    row = np.array([0.5, 0.3, 0.1, 0.05, 0.03, 0.02], np.float32)
+    assert champion().classified(row[np.newaxis], 1)[0].out_of_distribution is expected
+
+
+@pytest.mark.parametrize(("own", "square", "expected"), [("crop", None, 0), ("pad", None, 3), ("crop", "pad", 3)])
+def test_images_are_made_square_by_the_versions_rule_unless_another_is_asked_for(
+    register: Register, own: str, square: Square | None, expected: int
+) -> None:
+    register(square=own)
+    image = np.full((30, 90, 3), RED, np.uint8)
+    model = champion()
+    seen = model.prepare(image, square)
+    assert seen.shape == (8, 8, 3)
+    assert model.probabilities(seen[np.newaxis])[0].argmax() == expected  # 3: mostly white
 
 
 class Far(ArtifactRepository):
@@ -190,14 +210,45 @@ def test_a_uri_is_shown_without_its_password_and_nothing_else_missing(uri: str, 
     assert registry.without_password(uri) == shown
 
 
-@pytest.mark.parametrize("tag", ["weights_sha256", "code_sha256"])
-def test_a_package_that_is_not_what_was_registered_is_not_loaded(
-    register: Register, tracking_uri: str, tag: str
+def test_a_file_that_is_not_what_was_registered_is_refused_before_any_code_runs(
+    register: Register, tracking_uri: str, tmp_path: Path
 ) -> None:
-    register(**{tag: "a" * 64})
+    register()
+    (tmp_path / "models" / "0" / "onnx_model.py").write_text("raise SystemExit('it ran')")
     client = MlflowClient(tracking_uri=tracking_uri)
-    client.set_model_version_tag(NAME, "1", tag, "a" * 64)
-    assert registry.load(registry.connect().version(NAME, 1))
-    client.set_model_version_tag(NAME, "1", tag, "b" * 64)
-    with pytest.raises(RegistryError, match=f"{tag.split('_')[0]} are not what was registered"):
-        registry.load(registry.connect().version(NAME, 1))
+    tag = client.get_model_version(NAME, "1").tags["onnx_sha256"]
+    client.set_model_version_tag(NAME, "1", "onnx_sha256", "b" * 64)
+    with pytest.raises(RegistryError, match=rf"^model.onnx of version 1 .*\(sha256 {tag[:12]}.* expected b{{12}}"):
+        champion()
+    client.set_model_version_tag(NAME, "1", "onnx_sha256", tag)
+    file = tmp_path / "models" / "0" / "artifacts" / "model.onnx"
+    file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises(RegistryError, match=f"expected {tag[:12]}.*make register") as refusal:
+        champion()
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("missing", ["format", "onnx_sha256"])
+def test_a_version_of_an_earlier_release_is_one_line_and_none_of_its_code_runs(
+    register: Register, tmp_path: Path, missing: str
+) -> None:
+    register(without=[missing])
+    (tmp_path / "models" / "0" / "onnx_model.py").write_text("raise SystemExit('it ran')")
+    with pytest.raises(
+        RegistryError,
+        match="^Version 1 of cifar100-classifier was registered by an earlier release of this project: .*make register",
+    ) as refusal:
+        champion()
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_version_of_a_newer_release_is_one_line(register: Register, tmp_path: Path) -> None:
+    register(format=registry.FORMAT + 1)
+    (tmp_path / "models" / "0" / "onnx_model.py").write_text("raise SystemExit('it ran')")
+    with pytest.raises(RegistryError, match="registered by a newer release .*format 3, .* up to 2.*: update this app"):
+        champion()
+
+
+def test_the_app_knows_the_format_that_is_registered_today() -> None:
+    assert registry.FORMAT == onnx_model.FORMAT
+    assert get_args(Square) == onnx_model.SQUARES

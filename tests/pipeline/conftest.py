@@ -100,6 +100,7 @@ TINY = {
     "data.val_fraction": 0.25,
     "robustness.images": 40,
     "compute.threads": 1,
+    "export.int8": {"vit_scratch": "static", "vit_transfer": "static", "mobilenet_transfer": "static"},
     "models.vit_scratch.patch_size": 8,
     "models.vit_scratch.embed_dim": 24,
     "models.vit_scratch.depth": 1,

@@ -47,6 +47,8 @@ def candidate():
                 "unfamiliar": {"threshold": 0.17, "flagged_test": 0.052},
             },
             profile={
+                "onnx_sha256": "f" * 64,
+                "precision": "float32",
                 "num_parameters": 1_500_000,
                 "multiply_adds": 100_000_000,
                 "weights_bytes": size,

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from stages.report.candidate import by_validation
+from stages.report.comparison import render
 from stages.report.verdict import verdict
 from stages.tracking import gate
 
@@ -150,3 +151,36 @@ def test_data_hardware_and_number_of_runs_are_named(candidate, report):
     text = report(candidate("a"))
     for part in ("45,000", "5,000", "10,000", "dddddddddddddddd", "Some CPU, 2 threads", "n = 1", "torch 2.0"):
         assert part in text
+
+
+def test_an_int8_copy_is_told_with_what_it_gains_and_loses(candidate, dataset, findings):
+    one = {
+        **{"method": "static", "n": 5000, "difference": -0.002, "low": -0.0052, "high": 0.0012, "p_value": 0.25},
+        "float32": {"top1": 0.8, "nll": 0.7, "ece": 0.1, "latency_p50_ms": 2.5, "throughput_images_per_second": 500.0},
+        "int8": {"top1": 0.798, "nll": 0.71, "ece": 0.11, "latency_p50_ms": 1.25, "throughput_images_per_second": 1e3},
+        "reason": "float32 is served: int8 may lose more",
+    }
+    one["float32"]["bytes"], one["int8"]["bytes"] = 22_100_000, 5_800_000
+    candidates = [candidate("a"), candidate("b")]
+    text = render(candidates, findings(*candidates) | {"int8": {"b": one}}, dataset, [])
+    assert row_of(text, "### int8", "b") == [
+        *("static", "80.00% → 79.80%", "-0.20 (-0.52 to +0.12)", "0.25", "0.700 → 0.710", "10.00% → 11.00%"),
+        *("2.50 → 1.25", "500 → 1,000", "22.1 → 5.8"),
+    ]
+    section = text[text.index("### int8") : text.index("## Can its")]
+    assert "| a |" not in section
+    assert "- b: float32 is served: int8 may lose more.\n" in section
+    assert "5,000 validation images" in section
+
+
+def test_without_an_int8_copy_there_is_no_section_on_it(candidate, dataset, findings):
+    one = candidate("a")
+    for found in ({"int8": {}}, {}):
+        assert "int8" not in render([one], findings(one) | found, dataset, [])
+
+
+def test_the_precision_of_the_files_is_told(candidate, report):
+    fast = candidate("fast")
+    fast.profile["precision"] = "int8"
+    assert "to logits, in int8. Cold" in report(fast)
+    assert "The tables are in other: float32; fast: int8, as" in report(candidate("other", val=0.6), fast)

@@ -1,6 +1,5 @@
 """Pickles planted in a package; whoever reads one leaves a mark, a folder that the variable BOMB names."""
 
-import json
 import os
 import pickle
 from hashlib import sha256
@@ -15,16 +14,12 @@ class _Bomb:
 
 
 def as_weights(package: Path) -> None:
-    """In the place of the weights, with hashes that agree."""
-    folder = package / "artifacts" / "model"
+    """In the place of the ONNX file, with a hash that agrees."""
     content = pickle.dumps(_Bomb())
-    (folder / "weights.safetensors").write_bytes(content)
-    description = json.loads((folder / "classifier.json").read_text())
-    description["weights_sha256"] = sha256(content).hexdigest()
-    (folder / "classifier.json").write_text(json.dumps(description))
-    about = yaml.safe_load((package / "MLmodel").read_text())
-    about["metadata"]["weights_sha256"] = description["weights_sha256"]
-    (package / "MLmodel").write_text(yaml.safe_dump(about))
+    (package / "artifacts" / "model.onnx").write_bytes(content)
+    description = yaml.safe_load((package / "MLmodel").read_text())
+    description["metadata"]["onnx_sha256"] = sha256(content).hexdigest()
+    (package / "MLmodel").write_text(yaml.safe_dump(description))
 
 
 def as_python_model(package: Path) -> None:

@@ -4,29 +4,50 @@ import errno
 import json
 import multiprocessing
 import shutil
+import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
-from mlflow.pyfunc import load_model
+from mlflow.pyfunc import load_model, save_model
 
 from stages.errors import UserError
+from stages.inference import onnx_model
 from stages.tracking import champion, registry
 from stages.tracking.champion import Validation, roll_back
 from stages.tracking.gate import Gate
 from stages.tracking.registry import Comparison, Entry, Registration
 from stages.tracking.store import Store
 
-from .conftest import CLASSES, REFERENCE_SEED, answers, pictures, validation
+from .conftest import CLASSES, REFERENCE_SEED, answers, pictures, validation, weights, with_about, with_metrics
 
 NAME = "demo-classifier"
 BETTER = Gate()
-NO_PICTURES = pictures(0)
+NO_IMAGES = pictures(0)
+EARLIER_CODE = """
+    import numpy as np
+    from mlflow.models import set_model
+    from mlflow.pyfunc import PythonModel
+
+
+    class Packaged(PythonModel):
+        def load_context(self, context):
+            self.weights = np.load(context.artifacts["model"])
+
+        def predict(self, context, model_input: np.ndarray, params=None):
+            logits = model_input.reshape(len(model_input), -1).astype(np.float32) @ self.weights
+            return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
+    set_model(Packaged())
+"""
 
 
 def _register(
@@ -34,7 +55,7 @@ def _register(
     *entries: Entry,
     gate: Gate = BETTER,
     val: Validation | None = None,
-    train_images: np.ndarray = NO_PICTURES,
+    train_images: np.ndarray = NO_IMAGES,
 ) -> Registration:
     return registry.register(
         store,
@@ -54,7 +75,7 @@ def _aliases(client: MlflowClient) -> dict[str, str]:
 
 @pytest.fixture
 def reference(make_entry: Callable[..., Entry]) -> Entry:
-    """Names four of five of the validation pictures right, also when it is loaded from the registry and asked."""
+    """Right on four of five of the validation images, also when it is loaded from the registry and run."""
     entry = make_entry("old", val=0.8, seed=REFERENCE_SEED)
     return replace(entry, right=answers(REFERENCE_SEED))
 
@@ -75,17 +96,20 @@ def test_a_better_model_takes_over_and_the_numbers_are_told_everywhere(
     reason = second.decision.reason
     assert reason.startswith(
         f"new is champion with 90.00% top-1 on val, before third (30.00%); it took over from old (version {old}): "
-        "90.00% against 80.00% on the same 1,000 val pictures, a difference of +10.00 points ("
+        "90.00% against 80.00% on the same 1,000 validation images, a difference of +10.00 points ("
     )
     assert reason.endswith("(gate: better)")
     version, former = client.get_model_version(NAME, new), client.get_model_version(NAME, old)
-    assert version.tags["gate"] == version.description == former.description == reason
+    assert version.tags["gate"] == reason
+    for told in (version, former):
+        assert told.description.endswith(f"**Gate:** {reason}")
+        assert told.description.startswith(f"Image classifier `{told.tags['model']}`")
     assert former.tags["gate"] == "old is champion with 80.00% top-1 on val", "how it came to be champion"
     assert former.tags["demoted_at"] == version.tags["promoted_at"] > former.tags["promoted_at"]
     assert _register(store, make_entry("new", val=0.9), make_entry("third", val=0.3, seed=3)) == second
 
 
-def test_a_worse_newcomer_is_challenger_and_told_why(
+def test_a_worse_candidate_is_challenger_and_told_why(
     store: Store, client: MlflowClient, reference: Entry, make_entry: Callable[..., Entry]
 ) -> None:
     old = _register(store, reference).versions["old"]
@@ -96,26 +120,26 @@ def test_a_worse_newcomer_is_challenger_and_told_why(
     assert second.decision.weights_sha256 == reference.package.metadata["weights_sha256"]
     assert second.decision.reason.startswith(
         f"old (version {old}) stays champion; new (version {new}), the best of new (70.00%), is challenger: 70.00% "
-        "against 80.00% on the same 1,000 val pictures, a difference of -10.00 points ("
+        "against 80.00% on the same 1,000 validation images, a difference of -10.00 points ("
     )
     assert client.get_model_version(NAME, new).tags["gate"] == second.decision.reason
     assert "promoted_at" not in client.get_model_version(NAME, new).tags
 
 
-def test_the_gate_significant_asks_for_more_than_luck(
+def test_the_gate_significant_asks_for_a_small_p_value(
     store: Store, client: MlflowClient, reference: Entry, make_entry: Callable[..., Entry]
 ) -> None:
     old = _register(store, reference).versions["old"]
     right = reference.right.copy()
     right[:10] = True  # 2 of them were wrong
-    newcomer = replace(make_entry("new", val=0.802), right=right)
-    refused = _register(store, newcomer, gate=Gate("significant"))
+    candidate = replace(make_entry("new", val=0.802), right=right)
+    refused = _register(store, candidate, gate=Gate("significant"))
     assert refused.decision.champion == old
     assert "McNemar's exact p = 0.5 (gate: significant at 0.05)" in refused.decision.reason
-    assert _register(store, newcomer, gate=Gate("better")).decision.model == "new"
+    assert _register(store, candidate, gate=Gate("better")).decision.model == "new"
 
 
-def test_a_match_that_was_held_needs_no_second_look_at_the_champion(
+def test_a_comparison_that_was_made_needs_no_second_look_at_the_champion(
     store: Store, reference: Entry, make_entry: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _register(store, reference)
@@ -137,45 +161,40 @@ def test_a_champion_among_the_registered_models_is_not_loaded(
 
 
 def test_the_same_weights_packaged_anew_take_over_unless_they_answer_worse(
-    store: Store, code: Path, reference: Entry
+    store: Store, reference: Entry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _register(store, reference)
-    file = code / "tiny" / "classifier.py"
-    file.write_text(file.read_text() + "\n# changed\n")
-    second = _register(store, reference)
+    second = _register(store, with_about(reference, temperature=1.5))
     assert second.decision.champion == second.versions["old"] == "2"
     assert "old (version 1): the same weights packaged anew, 80.00% against 80.00%" in second.decision.reason
-    file.write_text(file.read_text() + "\n# broken\n")
-    worse = _register(store, replace(reference, right=reference.right & (np.arange(1000) > 100)))
-    assert worse.decision.champion == "2"
+    monkeypatch.setattr(onnx_model, "FORMAT", 3)
+    assert _register(store, reference).decision.champion == "3"
+    worse = replace(with_about(reference, temperature=2.5), right=reference.right & (np.arange(1000) > 100))
+    assert _register(store, worse).decision.champion == "3"
 
 
-def _with_data(entry: Entry, data_sha256: str) -> Entry:
-    return replace(entry, package=replace(entry.package, about={**entry.package.about, "data_sha256": data_sha256}))
-
-
-@pytest.mark.parametrize(("known", "pictures_left"), [(300, 700), (501, 499)])
-def test_where_the_splits_differ_only_pictures_new_to_the_champion_count(
+@pytest.mark.parametrize(("known", "images_left"), [(300, 700), (501, 499)])
+def test_where_the_splits_differ_only_images_new_to_the_champion_count(
     store: Store,
     client: MlflowClient,
     reference: Entry,
     make_entry: Callable[..., Entry],
     known: int,
-    pictures_left: int,
+    images_left: int,
 ) -> None:
     present = replace(validation(), data_sha256="e" * 64)
     former = replace(present, data_sha256="d" * 64)
     _register(store, reference, val=former, train_images=present.images[:known])
-    newcomer = _with_data(make_entry("new", val=0.95), "e" * 64)
-    decision = _register(store, newcomer, val=present).decision
-    if pictures_left == 700:
+    candidate = with_about(make_entry("new", val=0.95), data_sha256="e" * 64)
+    decision = _register(store, candidate, val=present).decision
+    if images_left == 700:
         assert decision.model == "new"
-        assert "92.86% against 80.00% on the same 700 val pictures" in decision.reason
+        assert "92.86% against 80.00% on the same 700 validation images" in decision.reason
     else:
         assert decision.model == "old"
-        assert "499 of the 1,000 val pictures are new to it, at least 500 are needed" in decision.reason
+        assert "499 of the 1,000 validation images are new to it, at least 500 are needed" in decision.reason
         assert _aliases(client)["challenger"] == "2"
-        assert _register(store, newcomer, val=present, gate=Gate("always")).decision.model == "new"
+        assert _register(store, candidate, val=present, gate=Gate("always")).decision.model == "new"
 
 
 @pytest.mark.parametrize("lost", ["training_pictures.npy", "classes"])
@@ -183,16 +202,16 @@ def test_what_cannot_be_compared_does_not_replace_the_champion(
     store: Store, root: Path, reference: Entry, make_entry: Callable[..., Entry], lost: str
 ) -> None:
     _register(store, reference)
-    newcomer, present = make_entry("new", val=0.9), validation()
+    candidate, present = make_entry("new", val=0.9), validation()
     if lost == "classes":
         present = replace(present, class_names=[*CLASSES[:2], "dog"])
-        expected = "it knows other classes"
+        expected = "it has other classes"
     else:
-        newcomer, present = _with_data(newcomer, "e" * 64), replace(present, data_sha256="e" * 64)
+        candidate, present = with_about(candidate, data_sha256="e" * 64), replace(present, data_sha256="e" * 64)
         [file] = (root / "mlartifacts").rglob(lost)
         file.unlink()
         expected = "its data were others, and it does not say which"
-    decision = _register(store, newcomer, val=present).decision
+    decision = _register(store, candidate, val=present).decision
     assert decision.model == "old"
     assert expected in decision.reason
 
@@ -205,12 +224,57 @@ def test_a_champion_that_does_not_work_is_replaced_by_a_worse_model_that_does(
     if damage == "all":
         shutil.rmtree(root / "mlartifacts")
     else:
-        for file in (root / "mlartifacts").rglob("weights.safetensors"):
-            file.write_bytes(b"\xff" * 100)
+        [file] = (root / "mlartifacts").rglob("model.onnx")
+        file.write_bytes(b"\xff" * 100)
     decision = _register(store, make_entry("new", val=0.1)).decision
     assert decision.model == "new"
     assert "it took over from old (version 1), which does not work: " in decision.reason
     assert "challenger" not in _aliases(client)
+
+
+def _register_version_of_earlier_release(client: MlflowClient, folder: Path, imports: str) -> None:
+    """As champion: code of its own that needs a library, weights, no format, the gate's sentence for a description."""
+    folder.mkdir()
+    (folder / "code.py").write_text(f"import {imports}\n" + textwrap.dedent(EARLIER_CODE))
+    np.save(folder / "weights.npy", weights(REFERENCE_SEED))
+    save_model(
+        folder / "package",
+        python_model=str(folder / "code.py"),
+        artifacts={"model": str(folder / "weights.npy")},
+        pip_requirements=["mlflow"],
+        metadata={"class_names": CLASSES, "data_sha256": "d" * 64, "code_sha256": "c" * 64},
+    )
+    client.create_registered_model(NAME)
+    tags = {"model": "old", "weights_sha256": "w" * 64, "code_sha256": "c" * 64, "package_sha256": "p" * 64}
+    client.create_model_version(NAME, (folder / "package").as_uri(), tags=tags, description="old is champion")
+    client.set_registered_model_alias(NAME, "champion", "1")
+
+
+def test_a_champion_of_an_earlier_release_is_compared_by_its_own_code(
+    store: Store, client: MlflowClient, make_entry: Callable[..., Entry], tmp_path: Path
+) -> None:
+    _register_version_of_earlier_release(client, tmp_path / "earlier", imports="json")
+    refused = _register(store, make_entry("new", val=0.7))
+    assert "old (version 1) stays champion" in refused.decision.reason
+    assert "70.00% against 80.00% on the same 1,000 validation images" in refused.decision.reason
+    decision = _register(store, make_entry("newer", val=0.9, seed=2)).decision
+    assert "it took over from old (version 1): 90.00% against 80.00%" in decision.reason
+    assert client.get_model_version(NAME, "1").description == decision.reason
+
+
+def test_a_champion_of_an_earlier_release_whose_library_is_not_here_stays_champion(
+    store: Store,
+    client: MlflowClient,
+    make_entry: Callable[..., Entry],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "library_of_then", ModuleType("library_of_then"))
+    _register_version_of_earlier_release(client, tmp_path / "earlier", imports="library_of_then")
+    monkeypatch.delitem(sys.modules, "library_of_then")
+    with pytest.raises(UserError, match=r"old \(version 1\) could not be loaded .*library_of_then.*: fix the cause"):
+        _register(store, make_entry("new", val=0.9))
+    assert _aliases(client)["champion"] == "1"
 
 
 @pytest.mark.parametrize(
@@ -220,12 +284,12 @@ def test_a_champion_that_does_not_work_is_replaced_by_a_worse_model_that_does(
         ("download_artifacts", ConnectionError("connection reset by peer")),
         ("download_artifacts", OSError(errno.ENOSPC, "No space left on device")),
         ("load_model", ImportError("No module named 'torch'")),
-        ("load_model", RuntimeError("CUDA out of memory. Tried to allocate 20 MiB")),
         ("load_model", MemoryError()),
+        ("load_model", ValueError("model.onnx is no ONNX model (failed to map segment from shared object)")),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
-def test_a_champion_that_cannot_be_asked_now_stays_champion(
+def test_a_champion_that_cannot_be_loaded_now_stays_champion(
     store: Store,
     client: MlflowClient,
     reference: Entry,
@@ -241,7 +305,7 @@ def test_a_champion_that_cannot_be_asked_now_stays_champion(
 
     with monkeypatch.context() as blip:
         blip.setattr(champion if hasattr(champion, call) else MlflowClient, call, fail)
-        with pytest.raises(UserError, match=r"old \(version 1\) could not be asked .*: mend this and run the same"):
+        with pytest.raises(UserError, match=r"old \(version 1\) could not be loaded .*: fix the cause and rerun"):
             _register(store, make_entry("new", val=0.1))
     assert _aliases(client)["champion"] == "1"
     assert "demoted_at" not in client.get_model_version(NAME, "1").tags
@@ -264,9 +328,9 @@ def test_a_store_that_is_busy_is_no_reason_to_log_a_model_again_or_to_pass_over_
 
     with monkeypatch.context() as blip:
         blip.setattr(MlflowClient, "list_logged_model_artifacts", busy)
-        with pytest.raises(UserError, match=r"c \(version 3\) could not be asked \(MlflowException: 503"):
+        with pytest.raises(UserError, match=r"c \(version 3\) could not be loaded \(MlflowException: 503"):
             _register(store, make_entry("c", val=0.95, seed=3))
-        with pytest.raises(UserError, match=r"b \(version 2\) could not be asked"):
+        with pytest.raises(UserError, match=r"b \(version 2\) could not be loaded"):
             roll_back(store, NAME)
     assert len(client.search_model_versions(f"name = '{NAME}'")) == 3
     assert _aliases(client)["champion"] == "3"
@@ -306,7 +370,8 @@ def test_rolling_back_lasts_until_something_newer_is_registered(
     former, present = client.get_model_version(NAME, "2"), client.get_model_version(NAME, "1")
     assert former.tags["rolled_back_at"] <= former.tags["demoted_at"] == present.tags["promoted_at"]
     assert present.tags["gate"].startswith("old (version 1) was made champion by hand on 2")
-    assert present.description == former.description == present.tags["gate"]
+    for told in (present, former):
+        assert told.description.endswith(f"**Gate:** {present.tags['gate']}")
     assert former.tags["gate"].startswith("new is champion with 90.00% top-1 on val; it took over from old (version 1)")
 
     again = _register(store, new)
@@ -345,17 +410,12 @@ def test_a_roll_back_can_be_taken_back_and_repeated(
         roll_back(store, NAME)
 
 
-def test_code_that_was_rolled_back_stays_out_and_mended_code_comes_in(
-    store: Store, client: MlflowClient, code: Path, reference: Entry
-) -> None:
+def test_a_package_that_was_rolled_back_stays_out_and_a_newer_one_comes_in(store: Store, reference: Entry) -> None:
     _register(store, reference)
-    file = code / "tiny" / "classifier.py"
-    file.write_text(file.read_text() + "\n# slow\n")
-    assert _register(store, reference).decision.champion == "2"
+    assert _register(store, with_about(reference, temperature=9.0)).decision.champion == "2"
     roll_back(store, NAME)
-    assert _register(store, reference).decision.champion == "1"
-    file.write_text(file.read_text() + "\n# mended\n")
-    assert _register(store, reference).decision.champion == "3"
+    assert _register(store, with_about(reference, temperature=9.0)).decision.champion == "1"
+    assert _register(store, with_about(reference, temperature=1.5)).decision.champion == "3"
 
 
 def test_rolling_back_names_what_is_wrong(store: Store, root: Path, reference: Entry) -> None:
@@ -388,8 +448,8 @@ def test_two_processes_that_register_at_once_leave_one_champion_that_won(
     store: Store, root: Path, client: MlflowClient, reference: Entry, make_entry: Callable[..., Entry]
 ) -> None:
     weak, rival = (replace(make_entry(model, seed=seed), right=answers(seed)) for model, seed in (("a", 3), ("b", 4)))
-    _register(store, replace(weak, metrics={"val": {"top1": weak.right.mean()}}))
-    rival = replace(rival, metrics={"val": {"top1": rival.right.mean()}})
+    _register(store, with_metrics(weak, val={"top1": float(weak.right.mean())}))
+    rival = with_metrics(rival, val={"top1": float(rival.right.mean())})
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         done = pool.starmap(_register_in_process, [(root, rival), (root, reference)], chunksize=1)
     assert set(done) == {"2", "3"}
@@ -398,11 +458,11 @@ def test_two_processes_that_register_at_once_leave_one_champion_that_won(
     winner = client.get_model_version(NAME, aliases["champion"])
     beaten = client.get_model_version(NAME, aliases["challenger"])
     assert "80.00%" in winner.tags["gate"]
-    assert winner.tags["gate"] == winner.description
+    assert winner.description.endswith(f"**Gate:** {winner.tags['gate']}")
     assert f"{beaten.tags['model']} (version {beaten.version})" in beaten.description
     versions = client.search_model_versions(f"name = '{NAME}'")
-    reigning = [v for v in versions if "promoted_at" in v.tags and "demoted_at" not in v.tags]
-    assert [v.version for v in reigning] == [winner.version]
+    champions = [v for v in versions if "promoted_at" in v.tags and "demoted_at" not in v.tags]
+    assert [v.version for v in champions] == [winner.version]
 
 
 @pytest.mark.slow

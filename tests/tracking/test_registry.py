@@ -1,25 +1,31 @@
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel, load_model
 
 from stages.errors import UserError
+from stages.inference import onnx_model
+from stages.inference.onnx_model import OnnxModel
 from stages.tracking import registry
 from stages.tracking.explorer import Explorer
 from stages.tracking.gate import Gate
 from stages.tracking.registry import Comparison, Entry, Registration
 from stages.tracking.store import Store
 
-from .conftest import pictures, validation
+from .conftest import pictures, validation, with_about, with_metrics
 
 NAME = "demo-classifier"
+METRICS = {"val/top1": 0.5, "test/top1": 0.4}
 
 
 @pytest.fixture
@@ -101,17 +107,53 @@ def test_two_registrations_at_once_make_one_version(
     assert len(client.search_model_versions(f"name = '{NAME}'")) == 1
 
 
-def test_other_code_or_data_makes_another_version(
-    store: Store, code: Path, make_entry: Callable[..., Entry], register: Callable[..., Registration]
+def test_another_file_format_or_threshold_makes_another_version_and_other_metrics_do_not(
+    store: Store,
+    make_entry: Callable[..., Entry],
+    register: Callable[..., Registration],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     entry = make_entry("a")
-    versions = [register(store, entry).versions["a"]]
-    file = code / "tiny" / "classifier.py"
-    file.write_text(file.read_text() + "\n# changed\n")
+    first = register(store, entry).versions["a"]
+    assert register(store, with_metrics(entry, val={"top1": 0.4})).versions["a"] == first
+    others = [make_entry("a", seed=1), with_about(entry, data_sha256="e" * 64), with_about(entry, temperature=3.0)]
+    versions = [register(store, other).versions["a"] for other in others]
+    monkeypatch.setattr(onnx_model, "FORMAT", 3)
     versions.append(register(store, entry).versions["a"])
-    other = replace(entry.package, about={**entry.package.about, "data_sha256": "e" * 64})
-    versions.append(register(store, replace(entry, package=other)).versions["a"])
-    assert len(set(versions)) == 3
+    assert len({first, *versions}) == 5
+
+
+def test_a_version_bears_the_hashes_of_what_it_holds_as_tags(
+    store: Store, client: MlflowClient, make_entry: Callable[..., Entry], register: Callable[..., Registration]
+) -> None:
+    entry = make_entry("a")
+    tags = client.get_model_version(NAME, register(store, entry).versions["a"]).tags
+    for key in ("model", "source", "weights_sha256", "onnx_sha256", "data_sha256", "package_sha256"):
+        assert tags[key] == entry.package.metadata[key]
+    assert "code_sha256" not in tags
+
+
+def test_a_version_describes_itself_and_its_example_runs(
+    store: Store, client: MlflowClient, make_entry: Callable[..., Entry], register: Callable[..., Registration]
+) -> None:
+    number = register(store, make_entry("a", val=0.5, test=0.4)).versions["a"]
+    version = client.get_model_version(NAME, number)
+    assert "Image classifier `a`, trained on demo: 3 classes in 2 superclasses" in version.description
+    assert version.tags["onnx_sha256"][:12] in version.description
+    assert "Test top-1: 40.00% (95 % interval 39.00% to 41.00%, n = 2,000)" in version.description
+    assert version.description.endswith(f"**Gate:** {version.tags['gate']}")
+    [example] = re.findall(r"```python\n(.*?)```", version.description, re.DOTALL)
+    assert len(example.splitlines()) == 2
+    names = {"mlflow": mlflow, "images": pictures(1)}
+    with store.as_default():
+        exec(example.replace('"top_k": 5', '"top_k": 3'), names)
+        loaded = names["model"]
+    assert loaded.metadata.metadata["onnx_sha256"] == version.tags["onnx_sha256"]
+
+    register(store, make_entry("a", val=0.5, test=0.3))
+    described = client.get_model_version(NAME, number).description
+    assert "Test top-1: 30.00% (95 % interval 29.00% to 31.00%, n = 2,000)" in described
+    assert described.endswith(f"**Gate:** {version.tags['gate']}")
 
 
 def test_measured_metrics_stand_in_the_models_run(
@@ -125,7 +167,7 @@ def test_measured_metrics_stand_in_the_models_run(
     assert run.info.end_time == 1706933226000, "the run keeps the time of the training"
     (output,) = run.outputs.model_outputs
     logged = client.get_logged_model(output.model_id)
-    assert {metric.key: metric.value for metric in logged.metrics} == {"val/top1": 0.5, "test/top1": 0.4}
+    assert METRICS.items() <= {metric.key: metric.value for metric in logged.metrics}.items()
     assert version.source == f"models:/{output.model_id}"
 
 
@@ -141,19 +183,14 @@ def test_metrics_that_were_measured_anew_replace_the_old_ones(
 
 
 def test_a_second_version_of_a_training_has_its_metrics_too(
-    store: Store,
-    client: MlflowClient,
-    code: Path,
-    make_entry: Callable[..., Entry],
-    register: Callable[..., Registration],
+    store: Store, client: MlflowClient, make_entry: Callable[..., Entry], register: Callable[..., Registration]
 ) -> None:
     entry = make_entry("a", val=0.5, test=0.4)
     register(store, entry)
-    file = code / "tiny" / "classifier.py"
-    file.write_text(file.read_text() + "\n# changed\n")
-    version = client.get_model_version(NAME, register(store, entry).versions["a"])
+    version = client.get_model_version(NAME, register(store, with_about(entry, temperature=3.0)).versions["a"])
+    assert version.version == 2
     logged = client.get_logged_model(version.source.removeprefix("models:/"))
-    assert {metric.key: metric.value for metric in logged.metrics} == {"val/top1": 0.5, "test/top1": 0.4}
+    assert METRICS.items() <= {metric.key: metric.value for metric in logged.metrics}.items()
 
 
 def test_the_comparison_has_a_run_that_the_version_names(
@@ -171,7 +208,7 @@ def test_the_comparison_has_a_run_that_the_version_names(
     assert client.get_model_version(NAME, registration.versions["a"]).tags["comparison_run_id"] != run_id
 
 
-def test_the_comparison_holds_the_test_pictures_and_every_answer_once(
+def test_the_comparison_holds_the_test_images_and_every_answer_once(
     store: Store, client: MlflowClient, make_entry: Callable[..., Entry], explorer: Explorer, tmp_path: Path
 ) -> None:
     def register(explorer: Explorer) -> str:
@@ -245,7 +282,7 @@ def test_a_moved_repository_gets_working_versions_and_says_why(
 def test_lost_artifacts_are_logged_again(
     store: Store, root: Path, tmp_path: Path, make_entry: Callable[..., Entry], register: Callable[..., Registration]
 ) -> None:
-    (tmp_path / "confusion.png").write_bytes(b"a picture")
+    (tmp_path / "confusion.png").write_bytes(b"a plot")
     entry = replace(make_entry("a"), plots=[tmp_path / "confusion.png"])
     register(store, entry)
     shutil.rmtree(root / "mlartifacts")
@@ -257,7 +294,24 @@ def test_lost_artifacts_are_logged_again(
     assert [file.path for file in client.list_artifacts(run_id, "plots")] == ["plots/confusion.png"]
 
 
-@pytest.mark.parametrize("damaged", ["MLmodel", "training_pictures.npy", "weights.safetensors", "settings.py"])
+def test_a_changed_file_in_the_store_is_refused_in_one_line_that_says_what_to_do(
+    store: Store, root: Path, make_entry: Callable[..., Entry], register: Callable[..., Registration]
+) -> None:
+    register(store, make_entry("a"))
+    [file] = (root / "mlartifacts").rglob("model.onnx")
+    content = bytearray(file.read_bytes())
+    content[-100] ^= 1  # one bit of a weight: the file still loads
+    assert OnnxModel(file).logits(pictures(1)).shape == (1, 3)
+    file.write_bytes(content)
+    OnnxModel(file)
+    with pytest.raises(MlflowException) as refusal:
+        _load_champion(store)
+    line = r"model\.onnx was changed after it was registered \(sha256 \w{12}\.\.\., expected \w{12}\.\.\.\): .*"
+    assert re.fullmatch(line, refusal.value.message)
+    assert refusal.value.message.endswith(": register the model again")
+
+
+@pytest.mark.parametrize("damaged", ["MLmodel", "training_pictures.npy", "model.onnx", "onnx_model.py"])
 @pytest.mark.parametrize("is_gone", [True, False])
 def test_a_damaged_package_is_logged_again(
     store: Store,

@@ -5,15 +5,19 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from ..classifier import Classifier, Training
+from ..classifier import OPSET, Classifier, Training
 from ..settings import ClassifierSettings, Compute
 from . import session
 from .weights import read_weights
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 WEIGHTS = "weights.weights.h5"
 INFERENCE_BATCH = 256  # pictures at a time: bounds the memory of large calls
@@ -84,6 +88,19 @@ class KerasClassifier(Classifier):
             rows = slice(start, start + INFERENCE_BATCH)
             logits[rows] = self._forward(tf.constant(images[rows])).numpy()
         return logits
+
+    def forward_for_export(self, images: tf.Tensor) -> tf.Tensor:
+        """Logits (N, C) of images (N, S, S, 3) uint8, in operations that every ONNX runtime computes alike."""
+        return self.network(images, training=False)
+
+    def onnx_graph(self) -> "ModelProto":
+        import tf2onnx
+
+        self.network.trainable = False  # or BatchNormalization would be traced as in training
+        signature = [tf.TensorSpec((None, self.image_size, self.image_size, 3), tf.uint8)]
+        function = tf.function(self.forward_for_export, input_signature=signature)
+        graph, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=OPSET)
+        return graph
 
     @property
     def num_parameters(self) -> int:

@@ -11,12 +11,13 @@ from safetensors.torch import load_file, save_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..classifier import Classifier, Examples, Training
+from ..classifier import OPSET, Classifier, Examples, Training
 from ..errors import ClassifierError
 from ..settings import ClassifierSettings, Compute
 from .preprocessing import Preprocessing
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
     from torch.optim import Optimizer
 
 WEIGHTS = "weights.safetensors"
@@ -103,6 +104,21 @@ class TorchClassifier(Classifier):
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             self.network(torch.zeros((1, self.image_size, self.image_size, 3), dtype=torch.uint8, device=device))
         return counter.get_total_flops() // 2
+
+    def onnx_graph(self) -> "ModelProto":
+        self.network.cpu().eval()
+        images = torch.zeros((2, self.image_size, self.image_size, 3), dtype=torch.uint8)
+        with self.preprocessing.resizing_by_matrices(self.image_size):
+            program = torch.onnx.export(
+                self.network,
+                (images,),
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("N")},),
+                opset_version=OPSET,
+                verbose=False,
+            )
+        assert program is not None
+        return program.model_proto
 
     def save_weights(self, folder: Path) -> Path:
         file = folder / WEIGHTS

@@ -11,9 +11,10 @@ from safetensors import safe_open
 from timm.models.vision_transformer import VisionTransformer
 from timm.optim import param_groups_layer_decay
 
+from stages.hashes import file_sha256
+
 from ..classifier import FinetunedClassifier
 from ..errors import ClassifierError
-from ..hashes import file_sha256
 from ..torch_engine.classifier import TorchClassifier
 from ..torch_engine.preprocessing import Preprocessing
 from .settings import Settings

@@ -1,0 +1,122 @@
+"""Stage `export`: one trained model as one ONNX file, checked against its framework; everything later runs it."""
+
+import argparse
+import json
+import shutil
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stages import classifiers, params, paths
+from stages.datasets.prepared import Prepared
+from stages.errors import UserError, one_line_errors
+from stages.hashes import file_sha256
+from stages.inference.exported import DESCRIPTION
+
+if TYPE_CHECKING:
+    from stages.classifiers.classifier import Classifier
+
+MAX_DIFFERENCE = 1e-3  # of a logit, between the framework and the runtime
+MAX_CHANGED = 1e-3  # share of the validation images whose top-1 class may differ
+LIBRARIES = ("onnx", "onnxruntime", "onnxscript", "openvino", "tensorflow", "tf2onnx", "torch")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", help="a key of models in params.yaml")
+    name = parser.parse_args().model
+    settings = params.read()
+    compute = settings.compute.on_cpu
+    classifiers.classifier_class(settings.model(name).classifier).configure(compute)
+    classifier = classifiers.load(paths.MODELS / name)
+    prepared = Prepared.open(paths.PREPARED)
+
+    from stages.classifiers import onnx_graph
+    from stages.inference.onnx_model import OnnxModel
+
+    scratch = paths.SCRATCH / f"onnx-{name}"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    file = scratch / "model.onnx"
+    images, _ = prepared.split("val")
+    expected = classifier.logits(images)  # before the export, which a classifier does not survive
+    facts = _facts(name, classifier)
+    onnx_graph.write(classifier.onnx_graph(), file)
+    logits = OnnxModel(file, compute.cpu_threads).logits(images)
+    parity = measure_parity(expected, logits)
+    print(
+        f"{name}: model.onnx of {file.stat().st_size / 1e6:.1f} MB; on {parity['n']:,} validation images its logits "
+        f"differ from the framework's by {parity['max_difference']:.1e} at most, top-1 agrees on "
+        f"{parity['top1_agreement']:.2%}"
+    )
+    check_parity(name, parity)
+    files, int8 = {"float32": file}, None
+    if method := settings.export.int8.get(name):
+        from stages import quantization
+
+        files["int8"] = scratch / "model.int8.onnx"
+        int8 = quantization.write_int8(
+            file, files["int8"], method, settings.export.serve, prepared, compute.cpu_threads
+        )
+        print(f"{name}: {int8['reason']}")
+    description = {
+        **facts,
+        "serves": int8["serves"] if int8 else "float32",
+        "files": {
+            precision: {"file": written.name, "sha256": file_sha256(written), "bytes": written.stat().st_size}
+            for precision, written in files.items()
+        },
+        "int8": int8,
+        "opset": classifiers.classifier.OPSET,
+        "operators": onnx_graph.operators(file),
+        "parity": parity,
+        "versions": {library: version(library) for library in LIBRARIES},
+    }
+    (scratch / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    final = paths.ONNX / name
+    shutil.rmtree(final, ignore_errors=True)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    scratch.rename(final)
+
+
+def _facts(name: str, classifier: "Classifier") -> dict[str, Any]:
+    saved = json.loads((paths.MODELS / name / classifiers.DESCRIPTION).read_text(encoding="utf-8"))
+    return {
+        "model": name,
+        "weights_sha256": saved["weights_sha256"],
+        "image_size": classifier.image_size,
+        "num_classes": classifier.num_classes,
+        "num_parameters": classifier.num_parameters,
+        "multiply_adds": classifier.multiply_adds(),
+    }
+
+
+def measure_parity(expected: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
+    """How far two models' logits (N, C) for the same images are apart."""
+    difference = np.abs(expected.astype(np.float64) - logits)
+    return {
+        "n": len(expected),
+        "max_difference": float(difference.max()),
+        "mean_difference": float(difference.mean()),
+        "top1_agreement": float((expected.argmax(1) == logits.argmax(1)).mean()),
+    }
+
+
+def check_parity(name: str, parity: dict[str, Any]) -> None:
+    """UserError where the exported file answers otherwise than the network that was trained."""
+    changed = 1 - parity["top1_agreement"]
+    # A logit that is no number fails, too.
+    if parity["max_difference"] <= MAX_DIFFERENCE and changed <= MAX_CHANGED:
+        return
+    raise UserError(
+        f"{name}: model.onnx does not answer as the trained network: on {parity['n']:,} validation images its logits "
+        f"differ by up to {parity['max_difference']:.2g} (at most {MAX_DIFFERENCE:g} is allowed) and top-1 on "
+        f"{changed:.2%} (at most {MAX_CHANGED:.1%}): report this with the versions of "
+        f"{', '.join(f'{library} {version(library)}' for library in LIBRARIES)}"
+    )
+
+
+if __name__ == "__main__":
+    with one_line_errors("export"):
+        main()

@@ -1,0 +1,200 @@
+"""An ONNX file that classifies images, run by OpenVINO on the CPU; and its answers, calibrated and labelled.
+
+The pipeline imports this module. MLflow copies it into every registered version and runs the copy (models-from-code),
+so it imports nothing of this project: what is measured, registered and served is one file of weights and this one.
+"""
+
+import hashlib
+import json
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import pandas as pd
+from PIL import Image, ImageOps
+
+FORMAT = 2  # of a version's metadata and of what it answers; 1 was a package with the training code in it
+BATCH = 16  # images in one call of the runtime: what fits the caches of a CPU; bounds memory, too
+COVERAGE = "90"  # per cent, of the prediction sets
+SQUARES = ("crop", "pad")
+
+
+class OnnxModel:
+    """A network in an ONNX file: images (N, S, S, 3) uint8 to logits (N, C) float32. Threads may share it.
+
+    threads: of the CPU; None: one per core that this process may use. ValueError where the file is no such network.
+    """
+
+    def __init__(self, file: str | Path, threads: int | None = None) -> None:
+        settings = {"INFERENCE_NUM_THREADS": threads or 0, "PERFORMANCE_HINT": "LATENCY"}  # all threads on one call
+        settings["INFERENCE_PRECISION_HINT"] = "f32"  # left alone, processors with bfloat16 would round to it
+        settings["ENABLE_CPU_PINNING"] = False  # two processes would be pinned to the same cores
+        try:
+            onnx = openvino.frontend.FrontEndManager().load_by_framework("onnx")  # no other reader sees the file
+            compiled = openvino.Core().compile_model(onnx.convert(onnx.load(Path(file))), "CPU", settings)
+            self.image_size = compiled.input().partial_shape[1].get_length()
+            self.num_classes = compiled.output().partial_shape[1].get_length()
+        except Exception as error:  # of several kinds, without a common one
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{file} is no ONNX model of an image classifier ({reason})") from None
+        self._request = compiled.create_infer_request()
+        self._lock = threading.Lock()  # a request serves one call at a time; one call takes all cores anyway
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Logits (N, C) float32 of images (N, S, S, 3) uint8, whatever the batch they come in."""
+        logits = np.empty((len(images), self.num_classes), np.float32)
+        for start in range(0, len(images), BATCH):
+            rows = slice(start, start + BATCH)
+            with self._lock:
+                logits[rows] = self._request.infer({0: np.ascontiguousarray(images[rows])})[0]
+        return logits
+
+
+class ImageClassifier:
+    """A network and what its version's metadata knows: how to prepare images, and what the logits mean.
+
+    metadata: class_names, superclass_names, superclass_of_class; temperature; conformal, for each coverage in per cent
+    the sum of probabilities up to which classes join a prediction set; ood_threshold: out of distribution is an image
+    whose highest probability is below it, None: cannot tell; square: the rule for images that are not, crop or pad.
+    """
+
+    def __init__(self, network: OnnxModel, metadata: Mapping[str, Any]) -> None:
+        self.network = network
+        self.metadata = metadata
+        self.class_names = np.asarray(metadata["class_names"])
+        self.superclass_of = np.asarray(metadata["superclass_names"])[list(metadata["superclass_of_class"])]
+
+    def prepare(self, images: np.ndarray, square: str | None = None) -> np.ndarray:
+        """What the network sees of images (N, H, W, 3) uint8 of any size: (N, S, S, 3) uint8.
+
+        Made square first: `crop` keeps the centre, `pad` adds white borders; None: the rule of the metadata. Then
+        shrunk by averaging areas (Pillow's box filter; smaller images are enlarged to the nearest pixel).
+        """
+        square = square or self.metadata["square"]
+        if square not in SQUARES:
+            raise ValueError(f"square = {square!r}: choose one of {', '.join(SQUARES)}")
+        images, size = _checked(images), self.network.image_size
+        if images.shape[1:3] == (size, size):
+            return images
+        prepared = np.empty((len(images), size, size, 3), np.uint8)
+        for index, pixels in enumerate(images):
+            image = _padded(Image.fromarray(pixels)) if square == "pad" else Image.fromarray(pixels)
+            prepared[index] = ImageOps.fit(image, (size, size), Image.Resampling.BOX)
+        return prepared
+
+    def probabilities(self, images: np.ndarray, square: str | None = None) -> np.ndarray:
+        """Calibrated probabilities (N, C) float32, rows sum to 1, of images (N, H, W, 3) uint8 of any size."""
+        return softmax(self.network.logits(self.prepare(images, square)), self.metadata["temperature"])
+
+    def prediction_sets(self, probabilities: np.ndarray, coverage: str = COVERAGE) -> list[list[str]]:
+        """The classes that hold the right one in `coverage` of 100 images, for each row (N, C); the likeliest first."""
+        order = np.argsort(-probabilities, axis=1, kind="stable")
+        ordered = np.take_along_axis(probabilities, order, axis=1).astype(np.float64)
+        # A class joins while those before it are not enough; none is empty.
+        before = np.minimum(ordered.cumsum(axis=1) - ordered, 1)  # rounding may exceed a threshold of 1
+        counts = (before <= self.metadata["conformal"][coverage]).sum(axis=1)
+        return [self.class_names[row[:count]].tolist() for row, count in zip(order, counts, strict=True)]
+
+    def out_of_distribution(self, probabilities: np.ndarray) -> list[bool | None]:
+        """Whether each image, by its row of probabilities (N, C), is unlike the training images; None: cannot tell."""
+        threshold = self.metadata["ood_threshold"]
+        return [None if threshold is None else bool(highest < threshold) for highest in probabilities.max(axis=1)]
+
+    def rows(self, probabilities: np.ndarray, top_k: int) -> pd.DataFrame:
+        """`top_k` labelled rows for each row of probabilities (N, C); image counts from 0, rank from 1."""
+        if not 1 <= top_k <= len(self.class_names):
+            raise ValueError(f"top_k = {top_k}: ask for 1 to {len(self.class_names)} classes")
+        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+        classes, images = best.ravel(), np.repeat(np.arange(len(best)), top_k)
+        sets, ood = self.prediction_sets(probabilities), self.out_of_distribution(probabilities)
+        columns = {
+            "image": images,
+            "rank": np.tile(np.arange(1, top_k + 1), len(best)),
+            "class": self.class_names[classes],
+            "superclass": self.superclass_of[classes],
+            "probability": np.take_along_axis(probabilities, best, axis=1).ravel(),
+            "prediction_set": [sets[image] for image in images],
+            "out_of_distribution": [ood[image] for image in images],
+        }
+        return pd.DataFrame(columns)
+
+
+def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Logits (N, C) to probabilities (N, C) float32, rows sum to 1; computed in float64."""
+    scaled = logits.astype(np.float64) / temperature
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _padded(image: Image.Image) -> Image.Image:
+    side = max(image.size)
+    canvas = Image.new("RGB", (side, side), "white")
+    canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return canvas
+
+
+def _checked(images: Any) -> np.ndarray:
+    """Images (N, H, W, 3) uint8, from such an array or nested lists of whole numbers; else ValueError."""
+    if isinstance(images, list):
+        try:
+            numbers = np.asarray(images)
+        except ValueError:
+            raise ValueError("images must be lists (N, H, W, 3) of one size: send others in another request") from None
+        is_whole = numbers.dtype.kind in "iu" or (numbers.dtype.kind == "f" and (numbers == np.floor(numbers)).all())
+        if not is_whole or (numbers.size and not 0 <= numbers.min() <= numbers.max() <= 255):
+            raise ValueError("pixels must be whole numbers from 0 to 255, and there are others among them")
+        images = numbers.astype(np.uint8)
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+        kind = getattr(images, "dtype", type(images).__name__)
+        raise ValueError(f"images must be a uint8 array (N, H, W, 3), not {kind}")
+    if images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape[1:3]:
+        raise ValueError(f"images must be (N, H, W, 3) with pixels, not {images.shape}")
+    return images
+
+
+if not __package__:  # MLflow runs its copy of this file; whoever imports it as a module needs no MLflow
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import Model, set_model
+    from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
+    from mlflow.pyfunc import PythonModel
+
+    class Refused(MlflowException):
+        """The reason alone: MLflow's server would repeat the whole request in front of it."""
+
+        def serialize_as_json(self) -> str:
+            return json.dumps({"error_code": self.error_code, "message": str(self)})
+
+    class RegisteredModel(PythonModel):
+        """predict(images (N, H, W, 3) uint8): probabilities (N, C) float32; with params={"top_k": k}: labelled rows.
+
+        params["square"]: crop or pad instead of the version's own rule. MlflowException where the request is wrong (an
+        HTTP status of 400) or the model fails (500).
+        """
+
+        def load_context(self, context: Any) -> None:
+            file = Path(context.artifacts["model"])
+            root = next(parent for parent in file.parents if (parent / "MLmodel").is_file())
+            self.metadata: dict[str, Any] = Model.load(root).metadata or {}
+            found, expected = hashlib.sha256(file.read_bytes()).hexdigest(), self.metadata["onnx_sha256"]
+            if found != expected:
+                raise MlflowException(
+                    f"{file.name} was changed after it was registered (sha256 {found[:12]}..., expected "
+                    f"{expected[:12]}...): register the model again"
+                )
+            self.classifier = ImageClassifier(OnnxModel(file), self.metadata)
+
+        def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> Any:
+            asked = params or {}
+            try:
+                probabilities = self.classifier.probabilities(model_input, asked.get("square") or None)
+                return self.classifier.rows(probabilities, k) if (k := asked.get("top_k")) else probabilities
+            except ValueError as error:
+                raise Refused.invalid_parameter_value(str(error)) from None
+            except Exception as error:  # MLflow's server would answer any other kind with a stack trace
+                reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+                raise Refused(f"the model failed on these images ({reason})", INTERNAL_ERROR) from error
+
+    set_model(RegisteredModel())

@@ -1,0 +1,177 @@
+"""From trained networks to files that answer: the same answers, the same bytes, no framework needed any more."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from stages import classifiers, export, params
+from stages.classifiers import onnx_graph
+from stages.classifiers.classifier import Classifier
+from stages.classifiers.errors import ClassifierError
+from stages.errors import UserError
+from stages.inference.onnx_model import OnnxModel
+
+ROOT = Path(__file__).parents[1]
+SMALL = {
+    "vit_scratch": {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3},
+    "vit_transfer": {"backbone": "test_vit", "weights": "random", "image_size": 64},
+    "mobilenet_transfer": {"weights": "random", "variant": "small", "image_size": 64},
+}
+CLASSES = 7
+
+
+def classifier_of(model: str) -> Classifier:
+    """A small network whose answers differ from image to image."""
+    shipped = params.read(ROOT / "params.yaml").model(model)
+    settings = type(shipped).model_validate(shipped.model_dump() | SMALL[model])
+    classifier = classifiers.classifier_class(model)(settings, CLASSES, 32, seed=3)
+    rng = np.random.default_rng(0)
+    if model == "mobilenet_transfer":
+        import keras
+
+        # With initial weights every image gets the same answer, unless normalised by what these images give.
+        for layer in classifier.network._flatten_layers():
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.trainable, layer.momentum = True, 0.0
+        classifier.network(images(50), training=True)
+    else:
+        import torch
+
+        head = classifier.body.head
+        with torch.no_grad():
+            head.weight.copy_(torch.from_numpy(rng.normal(size=head.weight.shape)))
+    return classifier
+
+
+def images(count: int) -> np.ndarray:
+    """Noise in many tints, (count, 32, 32, 3) uint8."""
+    rng = np.random.default_rng(5)
+    return (rng.integers(0, 256, (count, 1, 1, 3)) * rng.random((count, 32, 32, 3))).astype(np.uint8)
+
+
+@pytest.fixture(scope="module", params=list(SMALL))
+def exported(request, tmp_path_factory) -> tuple[str, np.ndarray, Path]:
+    """A model's name, the logits of its framework for `images(50)`, and the ONNX file."""
+    classifier = classifier_of(request.param)
+    expected = classifier.logits(images(50))
+    assert len(set(expected.argmax(axis=1))) > 1
+    file = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    onnx_graph.write(classifier.onnx_graph(), file)
+    return request.param, expected, file
+
+
+def test_the_file_gives_the_logits_of_the_framework(exported):
+    model, expected, file = exported
+    parity = export.measure_parity(expected, OnnxModel(file).logits(images(50)))
+    assert parity["max_difference"] < 1e-4 * max(1, np.abs(expected).max())
+    assert parity["top1_agreement"] == 1
+    export.check_parity(model, parity)
+
+
+def test_another_runtime_reads_the_same_file_alike(exported):
+    _, expected, file = exported
+    session = onnxruntime.InferenceSession(file)
+    [logits] = session.run(None, {"images": images(50)})
+    np.testing.assert_allclose(logits, expected, atol=1e-4 * max(1, np.abs(expected).max()))
+
+
+def test_the_graph_is_valid_takes_any_batch_and_holds_standard_operators_only(exported):
+    _, _, file = exported
+    model = onnx.load(file)
+    onnx.checker.check_model(model, full_check=True)
+    assert {node.domain for node in model.graph.node} == {""}
+    [taken], [given] = model.graph.input, model.graph.output
+    assert (taken.name, given.name) == ("images", "logits")
+    shape = [dimension.dim_param or dimension.dim_value for dimension in taken.type.tensor_type.shape.dim]
+    assert (shape, taken.type.tensor_type.elem_type) == (["N", 32, 32, 3], onnx.TensorProto.UINT8)
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 18)]
+    assert "Resize" not in onnx_graph.operators(file)  # on which runtimes disagree
+
+
+def test_the_file_says_nothing_of_the_machine_that_wrote_it(exported):
+    _, _, file = exported
+    assert str(ROOT).encode() not in file.read_bytes()
+    assert b"site-packages" not in file.read_bytes()
+
+
+def test_the_same_weights_give_the_same_bytes_in_any_process(exported, tmp_path):
+    model, _, file = exported
+    code = (
+        "import sys; from pathlib import Path; from stages.classifiers import onnx_graph; "
+        "from tests.test_export import classifier_of; "
+        # Another export before it: exporters count through a process.
+        f"onnx_graph.write(classifier_of({model!r}).onnx_graph(), Path(sys.argv[1])); "
+        f"onnx_graph.write(classifier_of({model!r}).onnx_graph(), Path(sys.argv[1]))"
+    )
+    again = tmp_path / "again.onnx"
+    subprocess.run([sys.executable, "-c", code, str(again)], cwd=ROOT, check=True, capture_output=True)
+    assert again.read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"max_difference": 0.0011}, "differ by up to 0.0011"),
+        ({"top1_agreement": 0.9984}, "top-1 on 0.16%"),
+        ({"max_difference": float("nan")}, "differ by up to nan"),
+    ],
+)
+def test_a_file_that_answers_otherwise_stops_with_one_line(change, told):
+    parity = {"n": 5000, "max_difference": 0.0009, "mean_difference": 1e-6, "top1_agreement": 0.9992}
+    export.check_parity("a", parity)
+    with pytest.raises(UserError, match=r"model\.onnx does not answer as the trained network") as raised:
+        export.check_parity("a", parity | change)
+    assert told in str(raised.value)
+    assert "5,000" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_parity_counts_what_differs():
+    expected = np.array([[0.0, 1.0], [2.0, 0.0], [0.0, 3.0], [1.0, 0.0]])
+    found = np.array([[0.0, 1.5], [2.0, 0.0], [3.25, 3.0], [1.0, 0.0]])
+    assert export.measure_parity(expected, found) == {
+        "n": 4,
+        "max_difference": 3.25,
+        "mean_difference": 3.75 / 8,
+        "top1_agreement": 0.75,
+    }
+
+
+def test_operators_of_a_runtime_are_refused(tmp_path):
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("FusedMatMul", ["images", "images"], ["logits"], domain="com.microsoft")],
+        "g",
+        [onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, ["N", 3])],
+        [onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["N", 3])],
+    )
+    opsets = [onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("com.microsoft", 1)]
+    with pytest.raises(ClassifierError, match=r"not ONNX's own: com\.microsoft\.FusedMatMul"):
+        onnx_graph.write(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stage", ["predict", "robustness", "evaluate", "profile", "compare", "register"])
+def test_what_follows_export_needs_no_framework(stage):
+    code = (
+        "import json, sys\n"
+        "class Blocked:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('torch', 'torchvision', 'timm', 'lightning', 'tensorflow', 'keras'):\n"
+        "            raise ImportError(f'{name} is blocked')\n"
+        "sys.meta_path.insert(0, Blocked())\n"
+        f"import stages.{stage}\n"
+        "print(json.dumps(sorted(name for name in sys.modules if name.startswith('stages.classifiers'))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)) <= {
+        "stages.classifiers",
+        "stages.classifiers.errors",
+        "stages.classifiers.settings",
+    }

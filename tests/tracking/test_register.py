@@ -1,0 +1,128 @@
+"""The stage `register`, fed with what the stages before it write."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.pyfunc import load_model
+
+from stages import evaluate, paths, predict, register
+from stages.datasets import prepared
+from stages.errors import UserError
+from stages.inference.exported import DESCRIPTION
+from stages.tracking.store import Store
+
+from .conftest import CLASSES, REFERENCE_SEED, export, pictures, validation, write_training
+
+SHIPPED = Path(__file__).parents[2] / "params.yaml"
+METRICS = paths.METRICS / "tiny.json"
+
+
+@pytest.fixture
+def repository(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """With everything that the stage needs, for one model, `tiny`."""
+    monkeypatch.chdir(root)
+    content = yaml.safe_load(SHIPPED.read_text())
+    content["models"] = {"tiny": content["models"]["vit_scratch"]}
+    content["export"]["int8"] = {}
+    content["registry"]["square"] = "pad"
+    content["data"]["source"] = "demo"
+    paths.PARAMS.write_text(yaml.safe_dump(content))
+    val = validation()
+    prepared.write(
+        paths.PREPARED,
+        paths.SCRATCH / "prepared",
+        source="demo",
+        class_names=CLASSES,
+        superclass_names=["thing", "being"],
+        superclass_of_class=[0, 1, 0],
+        splits={
+            "train": (pictures(9), np.arange(9) % 3),
+            "val": (val.images[:600], val.labels[:600]),
+            "test": (val.images[600:], val.labels[600:]),
+        },
+        facts={},
+    )
+    for folder in (paths.ONNX, paths.RUNS):
+        (folder / "tiny").mkdir(parents=True)
+    exported = export(root / paths.ONNX / "tiny", "tiny", REFERENCE_SEED)
+    (paths.ONNX / "tiny" / DESCRIPTION).write_text(json.dumps(exported.description))
+    write_training(paths.RUNS / "tiny", "tiny", exported.description["weights_sha256"])
+    monkeypatch.setattr(sys, "argv", ["stage", "tiny"])
+    predict.main()
+    evaluate.main()
+    for file in (paths.COMPARISON, paths.COMPARISON_DATA, paths.CLAIMS, paths.ROBUSTNESS_METRICS):
+        file.write_text("content")
+    return root
+
+
+def test_what_was_measured_and_the_file_it_was_measured_on_make_the_version(repository: Path) -> None:
+    register.main()
+    metrics, store = json.loads(METRICS.read_text()), Store.of_repository(repository)
+    with store.as_default():
+        model = load_model("models:/demo-classifier@champion")
+    metadata = model.metadata.metadata
+    exported = json.loads((paths.ONNX / "tiny" / DESCRIPTION).read_text())
+    assert metadata["ood_threshold"] == metrics["unfamiliar"]["threshold"]
+    assert metadata["temperature"] == metrics["calibration"]["temperature"]
+    assert metadata["conformal"] == {key: metrics["conformal"][key]["threshold"] for key in ("90", "95")}
+    assert metadata["metrics"] == metrics
+    assert (metadata["square"], metadata["image_size"], metadata["precision"]) == ("pad", 4, "float32")
+    probabilities = model.predict(validation().images)
+    right = probabilities.argmax(axis=1) == validation().labels
+    assert right[:600].mean() == pytest.approx(metrics["val"]["top1"], abs=1e-6)
+    assert right[600:].mean() == pytest.approx(metrics["test"]["top1"], abs=1e-6)
+    report = json.loads(paths.REGISTERED_MODEL.read_text())
+    assert report["models"]["tiny"] == {
+        "val_top1": metrics["val"]["top1"],
+        "precision": "float32",
+        "onnx_sha256": exported["files"]["float32"]["sha256"],
+        "weights_sha256": exported["weights_sha256"],
+        "data_sha256": metadata["data_sha256"],
+    }
+    version = store.client().get_model_version_by_alias("demo-classifier", "champion")
+    low, high = (metrics["test"][key] for key in ("top1_low", "top1_high"))
+    assert f"(95 % interval {low:.2%} to {high:.2%}, n = 400)" in version.description
+
+
+def _other_weights() -> None:
+    write_training(paths.RUNS / "tiny", "tiny", "other weights")
+
+
+def _changed_file() -> None:
+    (paths.ONNX / "tiny" / "model.onnx").write_bytes(b"changed")
+
+
+def _no_export() -> None:
+    shutil.rmtree(paths.ONNX / "tiny")
+
+
+def _no_interval() -> None:
+    metrics = json.loads(METRICS.read_text())
+    del metrics["test"]["top1_low"]
+    METRICS.write_text(json.dumps(metrics))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "line"),
+    [
+        (_other_weights, "data/runs/tiny and data/onnx/tiny tell of different weights: run `dvc repro export@tiny`"),
+        (_changed_file, "model.onnx was changed .*: run `dvc repro --force export@tiny`"),
+        (_no_export, "cannot read data/onnx/tiny/export.json .*: run `dvc repro export@tiny`"),
+        (_no_interval, "reports/metrics/tiny.json names no test top1_low: run `dvc repro evaluate@tiny`"),
+    ],
+)
+def test_what_does_not_fit_together_is_one_line_before_anything_is_registered(
+    repository: Path, client: MlflowClient, break_it: Callable[[], None], line: str
+) -> None:
+    break_it()
+    with pytest.raises(UserError, match=line):
+        register.main()
+    assert not client.search_registered_models()
+    assert not paths.REGISTERED_MODEL.exists()
