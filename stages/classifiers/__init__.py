@@ -2,8 +2,7 @@
 
 A classifier named ``some_name`` is a folder ``some_name/`` with ``settings.py`` (class ``Settings``) and
 ``classifier.py`` (class ``SomeName``). Nothing heavy is imported before it is asked for: reading settings needs
-neither torch nor TensorFlow. The package uses relative imports only, because a registered model carries a copy of
-it that is imported under another name.
+neither torch nor TensorFlow. After training only the stage `export` needs this package.
 """
 
 import hashlib
