@@ -91,13 +91,13 @@ sweep: git $(READY) ## a grid of settings of one model, queued; table and pictur
 	$(if $(findstring data.,$(SWEEP)),,dvc repro prepare)
 	dvc exp run --queue --name $(NAME) $(SWEEP) evaluate@$(MODEL)
 	dvc queue start -j $(JOBS)
-	@python -m stages.sweep $(MODEL) $(NAME)
+	@python -m stages.tools.sweep $(MODEL) $(NAME)
 
 # Trainings in copies of the repository lack what git ignores: COPY names such files, e.g. weights in data/external.
 COPY :=
 study: git $(READY) ## what reports/claims.md rests on: small trainings, more than an hour; reports/studies/
 	dvc repro prepare
-	python -m stages.study $(addprefix --copy ,$(COPY)) $(STUDIES)
+	python -m stages.tools.study $(addprefix --copy ,$(COPY)) $(STUDIES)
 	dvc repro compare
 
 register: git $(READY) ## what was trained into the MLflow store in use, where that lost it or is another one
@@ -105,7 +105,7 @@ register: git $(READY) ## what was trained into the MLflow store in use, where t
 
 # TO=3: to that version instead; MODEL_NAME=demo-classifier: of that registered model.
 rollback: $(READY) ## the champion of before is champion again, for the app at once
-	@python -m stages.rollback $(MODEL_NAME) $(if $(TO),--to $(TO))
+	@python -m stages.tools.rollback $(MODEL_NAME) $(if $(TO),--to $(TO))
 
 app: $(READY) ## the Streamlit app
 	streamlit run gui/app.py
@@ -118,8 +118,8 @@ ui: $(READY) ## the MLflow pages
 	mlflow ui
 
 bench: $(READY) ## speed of training, against the notebook way, and of answers, in 20 minutes: reports/benchmark.md, serving.md
-	python -m stages.bench
-	python -m stages.bench.serving
+	python -m stages.tools.bench
+	python -m stages.tools.bench.serving
 
 screenshots: dev browser ## the app's pages for the README, by the champion of the store in use: docs/
 	python -m tests.gui.screenshots docs

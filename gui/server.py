@@ -306,7 +306,7 @@ def _invoke(model: "Model", body: bytes, content_type: str) -> Response:
         _refuse(400, f"the request is no valid JSON ({error})")
     except ValueError:  # Python limits the digits of a number
         _refuse(400, "a number in this request has too many digits: send whole numbers from 0 to 255")
-    if not isinstance(asked, dict) or asked.keys() - {"params"} not in ({"inputs"}, {"instances"}):
+    if not isinstance(asked, dict) or asked.keys() - {"params"} != {"inputs"}:
         found = f"has the keys {', '.join(asked) or 'none'}" if isinstance(asked, dict) else "is no JSON object"
         _refuse(400, f'the request {found}: send {{"inputs": images as lists (N, H, W, 3)}}, and "params" if need be')
     about, params = model.packaged.metadata, {} if asked.get("params") is None else asked["params"]

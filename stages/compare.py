@@ -11,24 +11,25 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stages import answers, outputs, params, paths
-from stages.datasets.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from stages.datasets.prepared import Prepared
-from stages.errors import UserError, one_line_errors
+from stages.common import params, paths
+from stages.common.errors import UserError, one_line_errors
+from stages.common.files import read_json, write_json, write_text
+from stages.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from stages.data.dataset import Prepared
+from stages.evaluation import comparison, predictions, robustness, tables
+from stages.evaluation.summary import Answers
 from stages.inference.exported import Exported
-from stages.metrics import comparison, robustness, tables
-from stages.metrics.summary import Answers
-from stages.plots import confusion, gallery, style
-from stages.plots import robustness as robustness_plots
-from stages.plots.calibration import reliability
-from stages.plots.contact_sheet import contact_sheet
-from stages.plots.learning_curves import learning_curves
-from stages.plots.pareto import accuracy_against_cost
-from stages.plots.top1 import top1
 from stages.report import claims
 from stages.report.candidate import Candidate, by_validation
 from stages.report.comparison import NOTEBOOKS, render
 from stages.report.method import published
+from stages.report.plots import confusion, gallery, style
+from stages.report.plots import robustness as robustness_plots
+from stages.report.plots.calibration import reliability
+from stages.report.plots.contact_sheet import contact_sheet
+from stages.report.plots.learning_curves import learning_curves
+from stages.report.plots.pareto import accuracy_against_cost
+from stages.report.plots.top1 import top1
 from stages.report.verdict import verdict
 
 matplotlib.use("Agg")
@@ -39,10 +40,10 @@ EXAMPLE_OF_CORRUPTIONS = 3  # which of the test pictures shows them: any would d
 def main() -> None:
     prepared = Prepared.open(paths.PREPARED)
     names = list(params.read().models)
-    of_test = {name: answers.of_split(name, prepared, "test") for name in names}
+    of_test = {name: predictions.of_split(name, prepared, "test") for name in names}
     metrics = {name: _json(paths.METRICS / f"{name}.json", name) for name in names}
     temperatures = {name: metrics[name]["calibration"]["temperature"] for name in names}
-    altered = {name: answers.to_altered(name, prepared) for name in names}
+    altered = {name: predictions.to_altered(name, prepared) for name in names}
     clean = {
         name: Answers(of_test[name].logits[rows], of_test[name].labels[rows]) for name, (rows, _) in altered.items()
     }
@@ -51,7 +52,7 @@ def main() -> None:
             clean[name],
             altered[name][1],
             of_test[name].logits,
-            answers.to_foreign(name, prepared),
+            predictions.to_foreign(name, prepared),
             metrics[name]["unfamiliar"]["threshold"],
             temperatures[name],
         )
@@ -88,8 +89,8 @@ def main() -> None:
     _write_folder(
         paths.TABLES, {f"{name}.csv": partial(_save_csv, tables.joined(own)) for name, own in of_each.items()}
     )
-    outputs.write_json(paths.ROBUSTNESS_METRICS, robust)
-    outputs.write_json(
+    write_json(paths.ROBUSTNESS_METRICS, robust)
+    write_json(
         paths.COMPARISON_DATA,
         {
             "verdict": verdict(by_validation(candidates), findings, prepared.description),
@@ -98,11 +99,9 @@ def main() -> None:
             "dataset": prepared.description,
         },
     )
-    outputs.write_text(paths.COMPARISON, render(candidates, findings, prepared.description, list(figures)))
+    write_text(paths.COMPARISON, render(candidates, findings, prepared.description, list(figures)))
     studies = {file.stem: _csv(file, "make study") for file in sorted(paths.STUDIES.glob("*.csv"))}
-    outputs.write_text(
-        paths.CLAIMS, claims.render(candidates, findings, prepared.description, studies, of_each["steps"])
-    )
+    write_text(paths.CLAIMS, claims.render(candidates, findings, prepared.description, studies, of_each["steps"]))
     print(f"compared {', '.join(names)}: {paths.COMPARISON}")
 
 
@@ -182,7 +181,7 @@ def _counts(table: pd.DataFrame, superclass_names: Sequence[str]) -> np.ndarray:
 
 def _json(file: Path, model: str) -> dict[str, Any]:
     remedy = f"run `dvc repro`; a new model must also stand under `pipeline` in dvc.yaml, {model!r} for this one"
-    return outputs.read_json(file, remedy)
+    return read_json(file, remedy)
 
 
 def _csv(file: Path, command: str) -> pd.DataFrame:

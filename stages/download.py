@@ -1,8 +1,8 @@
 """Stage `download`: the archive of pictures, fetched and checked, or drawn for the demo."""
 
-from stages import params, paths
-from stages.datasets import cifar_binary, demo, fetch
-from stages.errors import one_line_errors
+from stages.common import params, paths
+from stages.common.errors import one_line_errors
+from stages.data import cifar_binary, demo, fetch
 
 DEMO_ARCHIVE = "demo.tar"
 

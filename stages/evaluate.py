@@ -2,10 +2,12 @@
 
 import argparse
 
-from stages import answers, outputs, params, paths
-from stages.datasets.prepared import Prepared
-from stages.errors import one_line_errors
-from stages.metrics.summary import summarize
+from stages.common import params, paths
+from stages.common.errors import one_line_errors
+from stages.common.files import write_json
+from stages.data.dataset import Prepared
+from stages.evaluation import predictions
+from stages.evaluation.summary import summarize
 
 
 def main() -> None:
@@ -14,7 +16,7 @@ def main() -> None:
     name = parser.parse_args().model
     params.read().model(name)
     prepared = Prepared.open(paths.PREPARED)
-    val, test = (answers.of_split(name, prepared, split) for split in ("val", "test"))
+    val, test = (predictions.of_split(name, prepared, split) for split in ("val", "test"))
     metrics = summarize(val, test, prepared.superclass_of_class)
     for split in ("val", "test"):
         found = metrics[split]
@@ -22,7 +24,7 @@ def main() -> None:
             f"{name}: {split} top-1 {found['top1']:.2%} ({found['top1_low']:.2%} to {found['top1_high']:.2%}), "
             f"top-5 {found['top5']:.2%}"
         )
-    outputs.write_json(paths.METRICS / f"{name}.json", metrics)
+    write_json(paths.METRICS / f"{name}.json", metrics)
 
 
 if __name__ == "__main__":

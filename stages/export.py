@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages import classifiers, params, paths
-from stages.datasets.prepared import Prepared
-from stages.errors import UserError, one_line_errors
-from stages.hashes import file_sha256
+from stages import models
+from stages.common import params, paths
+from stages.common.errors import UserError, one_line_errors
+from stages.common.files import file_sha256
+from stages.data.dataset import Prepared
 from stages.inference.exported import DESCRIPTION
 
 if TYPE_CHECKING:
-    from stages.classifiers.classifier import Classifier
+    from stages.models.base import Classifier
 
 MAX_DIFFERENCE = 1e-3  # of a logit, between the framework and the runtime
 MAX_CHANGED = 1e-3  # share of the validation images whose top-1 class may differ
@@ -28,12 +29,13 @@ def main() -> None:
     name = parser.parse_args().model
     settings = params.read()
     compute = settings.compute.on_cpu
-    classifiers.classifier_class(settings.model(name).classifier).configure(compute)
-    classifier = classifiers.load(paths.MODELS / name)
+    models.classifier_class(settings.model(name).classifier).configure(compute)
+    classifier = models.load(paths.MODELS / name)
     prepared = Prepared.open(paths.PREPARED)
 
-    from stages.classifiers import onnx_graph
     from stages.inference.onnx_model import OnnxModel
+    from stages.models import onnx_graph
+    from stages.models.base import OPSET
 
     scratch = paths.SCRATCH / f"onnx-{name}"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -53,7 +55,7 @@ def main() -> None:
     check_parity(name, parity)
     files, int8 = {"float32": file}, None
     if method := settings.export.int8.get(name):
-        from stages import quantization
+        from stages.models import quantization
 
         files["int8"] = scratch / "model.int8.onnx"
         int8 = quantization.write_int8(
@@ -68,7 +70,7 @@ def main() -> None:
             for precision, written in files.items()
         },
         "int8": int8,
-        "opset": classifiers.classifier.OPSET,
+        "opset": OPSET,
         "operators": onnx_graph.operators(file),
         "parity": parity,
         "versions": {library: version(library) for library in LIBRARIES},
@@ -81,7 +83,7 @@ def main() -> None:
 
 
 def _facts(name: str, classifier: "Classifier") -> dict[str, Any]:
-    saved = json.loads((paths.MODELS / name / classifiers.DESCRIPTION).read_text(encoding="utf-8"))
+    saved = json.loads((paths.MODELS / name / models.DESCRIPTION).read_text(encoding="utf-8"))
     return {
         "model": name,
         "weights_sha256": saved["weights_sha256"],

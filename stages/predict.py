@@ -4,9 +4,9 @@ import argparse
 
 import numpy as np
 
-from stages import params, paths
-from stages.datasets.prepared import Prepared
-from stages.errors import UserError, one_line_errors
+from stages.common import params, paths
+from stages.common.errors import UserError, one_line_errors
+from stages.data.dataset import Prepared
 from stages.inference.exported import Exported
 
 

@@ -1,9 +1,9 @@
 """Stage `prepare`: arrays of train, validation and test pictures from the archive."""
 
-from stages import params, paths
-from stages.datasets import cifar100, cifar_binary, demo, prepared
-from stages.datasets.split import split
-from stages.errors import UserError, one_line_errors
+from stages.common import params, paths
+from stages.common.errors import UserError, one_line_errors
+from stages.data import cifar100, cifar_binary, dataset, demo
+from stages.data.split import split
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
         "val": archive.train.select(rows.val),
         "test": archive.test.select(rows.test),
     }
-    prepared.write(
+    dataset.write(
         paths.PREPARED,
         paths.SCRATCH / "prepared",
         source=settings.source,

@@ -2,10 +2,11 @@
 
 import argparse
 
-from stages import machine, outputs, params, paths
-from stages.errors import one_line_errors
+from stages.common import hardware, params, paths
+from stages.common.errors import one_line_errors
+from stages.common.files import read_json, write_json
+from stages.evaluation import cost
 from stages.inference.exported import Exported
-from stages.metrics import cost
 
 
 def main() -> None:
@@ -16,7 +17,7 @@ def main() -> None:
     settings.model(name)
     threads = settings.compute.cpu_threads
     exported = Exported.open(name)
-    run = outputs.read_json(paths.RUNS / name / "run.json", f"run `dvc repro train@{name}`")
+    run = read_json(paths.RUNS / name / "run.json", f"run `dvc repro train@{name}`")
     profile = {
         "onnx_sha256": exported.sha256,
         "precision": exported.precision,
@@ -24,9 +25,9 @@ def main() -> None:
         **cost.measure(exported.load(threads), exported.file, threads),
         "training_seconds": run["seconds"],
         "training_peak_memory_mb": run["peak_memory_mb"],
-        "hardware": {**machine.describe(), "threads": threads},
+        "hardware": {**hardware.describe(), "threads": threads},
     }
-    outputs.write_json(paths.PROFILES / f"{name}.json", profile)
+    write_json(paths.PROFILES / f"{name}.json", profile)
     print(
         f"{name}: {profile['num_parameters']:,} parameters, {profile['latency_p50_ms']:.1f} ms an image, "
         f"{profile['throughput_images_per_second']:,.0f} images a second in batches"

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from stages import answers, outputs, params, paths
-from stages.datasets.prepared import Prepared
-from stages.errors import UserError, one_line_errors
+from stages.common import params, paths
+from stages.common.errors import UserError, one_line_errors
+from stages.common.files import read_json, write_json
+from stages.data.dataset import Prepared
+from stages.evaluation import predictions
 from stages.inference.exported import Exported
 from stages.inference.onnx_model import softmax
 from stages.tracking.champion import Validation
@@ -41,7 +43,7 @@ def main() -> None:
     _write_report(registration)
     # Held by neither git nor DVC's cache: a fresh clone lacks it, so DVC runs this stage there, too.
     packages = {model: metadata["package_sha256"] for model, metadata in registration.metadata.items()}
-    outputs.write_json(paths.REGISTERED, packages)
+    write_json(paths.REGISTERED, packages)
     decision = registration.decision
     print(
         f"Registered {', '.join(registration.versions)} as {registration.name}: {decision.reason} "
@@ -63,7 +65,7 @@ def _entry(model: str, prepared: Prepared, square: str) -> Entry:
         raise UserError(
             f"{paths.RUNS / model} and {paths.ONNX / model} tell of different weights: run `dvc repro export@{model}`"
         )
-    metrics = outputs.read_json(paths.METRICS / f"{model}.json", f"run `dvc repro evaluate@{model}`")
+    metrics = read_json(paths.METRICS / f"{model}.json", f"run `dvc repro evaluate@{model}`")
     for key in ("top1", "top1_low", "top1_high"):
         _measure(metrics, model, "test", key)
     _measure(metrics, model, "val", "top1")
@@ -76,7 +78,7 @@ def _entry(model: str, prepared: Prepared, square: str) -> Entry:
         "ood_threshold": _measure(metrics, model, "unfamiliar", "threshold"),
         "data_sha256": prepared.data_sha256,
     }
-    logits, val_labels = answers.of_split(model, prepared, "val")
+    logits, val_labels = predictions.of_split(model, prepared, "val")
     return Entry(
         Package(exported, images[:EXAMPLE_IMAGES].copy(), about, metrics),
         training,
@@ -102,7 +104,7 @@ def _measure(metrics: Mapping[str, Any], model: str, *keys: str) -> float:
 
 def _explorer(entries: list[Entry], prepared: Prepared) -> Explorer:
     def probabilities(entry: Entry) -> np.ndarray:
-        logits, _ = answers.of_split(entry.model, prepared, "test")
+        logits, _ = predictions.of_split(entry.model, prepared, "test")
         return softmax(logits, entry.package.about["temperature"])
 
     return Explorer(
@@ -138,7 +140,7 @@ def _write_report(registration: Registration) -> None:
             for model, metadata in registration.metadata.items()
         },
     }
-    outputs.write_json(paths.REGISTERED_MODEL, report)
+    write_json(paths.REGISTERED_MODEL, report)
 
 
 if __name__ == "__main__":

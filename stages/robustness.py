@@ -4,11 +4,11 @@ import argparse
 
 import numpy as np
 
-from stages import params, paths
-from stages.datasets.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from stages.datasets.foreign import foreign
-from stages.datasets.prepared import Prepared
-from stages.errors import one_line_errors
+from stages.common import params, paths
+from stages.common.errors import one_line_errors
+from stages.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from stages.data.dataset import Prepared
+from stages.data.ood import foreign
 from stages.inference.exported import Exported
 
 

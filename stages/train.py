@@ -8,10 +8,11 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from stages import classifiers, machine, params, paths
-from stages.classifiers.settings import process_rank
-from stages.datasets.prepared import Prepared
-from stages.errors import one_line_errors
+from stages.common import hardware, params, paths
+from stages.common.errors import one_line_errors
+from stages.common.settings import process_rank
+from stages.data.dataset import Prepared
+from stages.models import DESCRIPTION, classifier_class, code_sha256
 from stages.tracking import lineage
 from stages.tracking.runs import PARAMS, WEIGHTS_SHA256, DatasetUsed, TrainingRun
 from stages.tracking.store import Store
@@ -31,17 +32,15 @@ def main() -> None:
     model, epochs, compute = settings.model(name), settings.epochs(name), settings.compute
     prepared = Prepared.open(paths.PREPARED)
     # Weights and devices that cannot be had are found here, before any picture is read.
-    classifier_class = classifiers.classifier_class(model.classifier)
-    classifier_class.configure(compute)
-    classifier = classifier_class(
-        model, num_classes=len(prepared.class_names), image_size=prepared.image_size, seed=settings.seed
-    )
+    kind = classifier_class(model.classifier)
+    kind.configure(compute)
+    classifier = kind(model, num_classes=len(prepared.class_names), image_size=prepared.image_size, seed=settings.seed)
     classifier.resolve(compute)
 
     # Imported only now: the contract brings numpy, the error above should not wait for it.
-    from stages.classifiers.checkpoints import Checkpoints
-    from stages.classifiers.classifier import Examples, Reporter
-    from stages.classifiers.frozen import FeatureCache
+    from stages.models.base import Examples, Reporter
+    from stages.training.checkpoints import Checkpoints
+    from stages.training.head import FeatureCache
 
     fraction = settings.budget.train_fraction
     train, val = Examples(*prepared.training(fraction, settings.data.seed)), Examples(*prepared.split("val"))
@@ -53,7 +52,7 @@ def main() -> None:
         "compute": where,
         "resolved": classifier.resolved,
         "data": prepared.data_sha256,
-        "code": classifiers.code_sha256(classifier_class),
+        "code": code_sha256(kind),
         "libraries": libraries,
     }
     features = FeatureCache(
@@ -104,7 +103,7 @@ def main() -> None:
         fit(reporter=Reporter(on_step, on_epoch))
         seconds = checkpoints.seconds
         classifier.save(scratch_model)
-        saved = json.loads((scratch_model / classifiers.DESCRIPTION).read_text(encoding="utf-8"))
+        saved = json.loads((scratch_model / DESCRIPTION).read_text(encoding="utf-8"))
         resolved = {f"resolved_{key}": str(value) for key, value in classifier.resolved.items()}
         run.finish(tags={WEIGHTS_SHA256: saved["weights_sha256"], **resolved})
     facts = {
@@ -114,8 +113,8 @@ def main() -> None:
         "resolved": classifier.resolved,
         "weights_sha256": saved["weights_sha256"],
         "data_sha256": prepared.data_sha256,
-        "peak_memory_mb": machine.peak_memory_mb(),
-        "hardware": machine.describe(),
+        "peak_memory_mb": hardware.peak_memory_mb(),
+        "hardware": hardware.describe(),
         "versions": libraries,
     }
     (scratch_run / "run.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

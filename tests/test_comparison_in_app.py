@@ -14,11 +14,12 @@ from mlflow import MlflowClient
 from gui import charts, comparison
 from gui.comparison import Comparison
 from gui.registry import Version
-from stages import compare, params, paths
-from stages.datasets import prepared
-from stages.datasets.corruptions import CORRUPTIONS, SEVERITIES
+from stages import compare
+from stages.common import params, paths
+from stages.data import dataset
+from stages.data.corruptions import CORRUPTIONS, SEVERITIES
+from stages.evaluation.summary import Answers, summarize
 from stages.inference.onnx_model import softmax
-from stages.metrics.summary import Answers, summarize
 from stages.tracking.explorer import Explorer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,7 +100,7 @@ def write() -> None:
     rng = np.random.default_rng(0)
     splits = {split: _pictures(rng, count) for split, count in COUNTS.items()}
     about = {"dropped_from_train_because_in_test": 0, "identical_copies_in_train": 0}
-    prepared.write(
+    dataset.write(
         paths.PREPARED,
         paths.SCRATCH / "prepared",
         source="cifar100",
@@ -113,7 +114,7 @@ def write() -> None:
     for model in models:
         _write_model(rng, model, {split: labels for split, (_, labels) in splits.items()})
     compare.main()
-    _write_explorer(models, prepared.Prepared.open(paths.PREPARED))
+    _write_explorer(models, dataset.Prepared.open(paths.PREPARED))
 
 
 def _pictures(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -182,7 +183,7 @@ def _write_model(rng: np.random.Generator, model: str, labels: dict[str, np.ndar
     pd.DataFrame(steps).to_csv(paths.RUNS / model / "steps.csv", index=False)
 
 
-def _write_explorer(models: Sequence[str], data: prepared.Prepared) -> None:
+def _write_explorer(models: Sequence[str], data: dataset.Prepared) -> None:
     folder = paths.REPORTS / "explorer"
     folder.mkdir()
     probabilities = {}

@@ -10,12 +10,12 @@ import onnx
 import onnxruntime
 import pytest
 
-from stages import classifiers, export, params
-from stages.classifiers import onnx_graph
-from stages.classifiers.classifier import Classifier
-from stages.classifiers.errors import ClassifierError
-from stages.errors import UserError
+from stages import export
+from stages.common import params
+from stages.common.errors import UserError
 from stages.inference.onnx_model import OnnxModel
+from stages.models import classifier_class, onnx_graph
+from stages.models.base import Classifier
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
@@ -30,7 +30,7 @@ def classifier_of(model: str) -> Classifier:
     """A small network whose answers differ from image to image."""
     shipped = params.read(ROOT / "params.yaml").model(model)
     settings = type(shipped).model_validate(shipped.model_dump() | SMALL[model])
-    classifier = classifiers.classifier_class(model)(settings, CLASSES, 32, seed=3)
+    classifier = classifier_class(model)(settings, CLASSES, 32, seed=3)
     rng = np.random.default_rng(0)
     if model == "mobilenet_transfer":
         import keras
@@ -74,6 +74,13 @@ def test_the_file_gives_the_logits_of_the_framework(exported):
     export.check_parity(model, parity)
 
 
+def test_an_image_gets_the_same_logits_alone_and_in_a_batch(exported):
+    _, _, file = exported
+    network = OnnxModel(file)
+    alone = np.concatenate([network.logits(image[np.newaxis]) for image in images(50)])
+    np.testing.assert_allclose(alone, network.logits(images(50)), atol=1e-5)
+
+
 def test_another_runtime_reads_the_same_file_alike(exported):
     _, expected, file = exported
     session = onnxruntime.InferenceSession(file)
@@ -103,7 +110,7 @@ def test_the_file_says_nothing_of_the_machine_that_wrote_it(exported):
 def test_the_same_weights_give_the_same_bytes_in_any_process(exported, tmp_path):
     model, _, file = exported
     code = (
-        "import sys; from pathlib import Path; from stages.classifiers import onnx_graph; "
+        "import sys; from pathlib import Path; from stages.models import onnx_graph; "
         "from tests.test_export import classifier_of; "
         # Another export before it: exporters count through a process.
         f"onnx_graph.write(classifier_of({model!r}).onnx_graph(), Path(sys.argv[1])); "
@@ -151,7 +158,7 @@ def test_operators_of_a_runtime_are_refused(tmp_path):
         [onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["N", 3])],
     )
     opsets = [onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("com.microsoft", 1)]
-    with pytest.raises(ClassifierError, match=r"not ONNX's own: com\.microsoft\.FusedMatMul"):
+    with pytest.raises(UserError, match=r"not ONNX's own: com\.microsoft\.FusedMatMul"):
         onnx_graph.write(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
@@ -166,12 +173,12 @@ def test_what_follows_export_needs_no_framework(stage):
         "            raise ImportError(f'{name} is blocked')\n"
         "sys.meta_path.insert(0, Blocked())\n"
         f"import stages.{stage}\n"
-        "print(json.dumps(sorted(name for name in sys.modules if name.startswith('stages.classifiers'))))"
+        "print(json.dumps(sorted(name for name in sys.modules if name.startswith('stages.models'))))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert set(json.loads(done.stdout)) <= {
-        "stages.classifiers",
-        "stages.classifiers.errors",
-        "stages.classifiers.settings",
+        "stages.models",
+        "stages.models.errors",
+        "stages.common.settings",
     }

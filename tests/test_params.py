@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages import params
-from stages.errors import UserError
+from stages.common import params
+from stages.common.errors import UserError
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 

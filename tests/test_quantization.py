@@ -12,11 +12,12 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from stages import export, params, paths, quantization
-from stages.classifiers import onnx_graph
-from stages.errors import UserError
+from stages import export
+from stages.common import params, paths
+from stages.common.errors import UserError
 from stages.inference.exported import Exported
 from stages.inference.onnx_model import OnnxModel
+from stages.models import onnx_graph, quantization
 
 from . import linear_onnx
 
@@ -98,8 +99,9 @@ def test_the_same_network_and_images_give_the_same_bytes_in_any_process(tmp_path
     np.save(tmp_path / "images.npy", images(64))
     quantization.quantize(file, target, method, images(64))
     program = (
-        "import sys, numpy; from pathlib import Path; from stages import quantization; file, target, method, rows = "
-        "sys.argv[1:]; quantization.quantize(Path(file), Path(target), method, numpy.load(rows))"
+        "import sys, numpy; from pathlib import Path; from stages.models import quantization; "
+        "file, target, method, rows = sys.argv[1:]; "
+        "quantization.quantize(Path(file), Path(target), method, numpy.load(rows))"
     )
     arguments = [str(file), str(tmp_path / "there.onnx"), method, str(tmp_path / "images.npy")]
     done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=ROOT, capture_output=True, text=True)
@@ -242,7 +244,7 @@ def test_export_writes_the_copy_and_says_which_file_answers(tmp_path, monkeypatc
         multiply_adds=lambda: 1,
         **{"image_size": SIDE, "num_classes": CLASSES, "num_parameters": 1},
     )
-    monkeypatch.setattr(export.classifiers, "load", lambda folder: trained)
+    monkeypatch.setattr(export.models, "load", lambda folder: trained)
     monkeypatch.setattr(export.Prepared, "open", lambda folder: prepared)
     monkeypatch.setattr(sys, "argv", ["export", "vit_scratch"])
     export.main()

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from stages import outputs
-from stages.classifiers.errors import ClassifierError
-from stages.errors import UserError, one_line_errors
+from stages.common.errors import UserError, one_line_errors
+from stages.common.files import read_json, write_json
 
 
-@pytest.mark.parametrize("kind", [UserError, ClassifierError])
+@pytest.mark.parametrize("kind", [UserError, UserError])
 def test_a_mistake_of_the_user_is_one_line_without_a_trace(kind):
     with pytest.raises(SystemExit) as stopped, one_line_errors("train"):
         raise kind("this is wrong: do that")
@@ -40,10 +39,10 @@ def test_a_bug_keeps_its_trace(bug):
 def test_an_output_is_whole_or_absent(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = Path("reports/metrics/a.json")
-    outputs.write_json(file, {"top1": 0.5})
-    assert outputs.read_json(file, "") == {"top1": 0.5}
+    write_json(file, {"top1": 0.5})
+    assert read_json(file, "") == {"top1": 0.5}
     with pytest.raises(TypeError):
-        outputs.write_json(file, {"top1": object()})
+        write_json(file, {"top1": object()})
     assert json.loads(file.read_text()) == {"top1": 0.5}
     assert [path.name for path in Path("reports").rglob("*")] == ["metrics", "a.json"]
 
@@ -54,4 +53,4 @@ def test_an_output_that_cannot_be_read_is_named_with_its_remedy(tmp_path, conten
     if content is not None:
         file.write_text(content)
     with pytest.raises(UserError, match=r"a\.json.*: run `dvc repro`"):
-        outputs.read_json(file, "run `dvc repro`")
+        read_json(file, "run `dvc repro`")

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from stages import paths
-from stages.errors import UserError
-from stages.hashes import file_sha256
-
-from .onnx_model import OnnxModel
+from stages.common import paths
+from stages.common.errors import UserError
+from stages.common.files import file_sha256
+from stages.inference.onnx_model import OnnxModel
 
 DESCRIPTION = "export.json"
 

@@ -18,7 +18,6 @@ from PIL import Image, ImageOps
 
 FORMAT = 2  # of a version's metadata and of what it answers; 1 was a package with the training code in it
 BATCH = 16  # images in one call of the runtime: what fits the caches of a CPU; bounds memory, too
-COVERAGE = "90"  # per cent, of the prediction sets
 SQUARES = ("crop", "pad")
 
 
@@ -29,17 +28,18 @@ class OnnxModel:
     """
 
     def __init__(self, file: str | Path, threads: int | None = None) -> None:
-        settings = {"INFERENCE_NUM_THREADS": threads or 0, "PERFORMANCE_HINT": "LATENCY"}  # all threads on one call
+        # All threads on one call; not pinned, or two processes would share the same cores.
+        settings = {"INFERENCE_NUM_THREADS": threads or 0, "PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
         settings["INFERENCE_PRECISION_HINT"] = "f32"  # left alone, processors with bfloat16 would round to it
-        settings["ENABLE_CPU_PINNING"] = False  # two processes would be pinned to the same cores
         try:
             onnx = openvino.frontend.FrontEndManager().load_by_framework("onnx")  # no other reader sees the file
             compiled = openvino.Core().compile_model(onnx.convert(onnx.load(Path(file))), "CPU", settings)
             self.image_size = compiled.input().partial_shape[1].get_length()
             self.num_classes = compiled.output().partial_shape[1].get_length()
         except Exception as error:  # of several kinds, without a common one
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{file} is no ONNX model of an image classifier ({reason})") from None
+            raise ValueError(
+                f"{file} is no ONNX model of an image classifier ({' '.join(str(error).split())})"
+            ) from None
         self._request = compiled.create_infer_request()
         self._lock = threading.Lock()  # a request serves one call at a time; one call takes all cores anyway
 
@@ -47,9 +47,9 @@ class OnnxModel:
         """Logits (N, C) float32 of images (N, S, S, 3) uint8, whatever the batch they come in."""
         logits = np.empty((len(images), self.num_classes), np.float32)
         for start in range(0, len(images), BATCH):
-            rows = slice(start, start + BATCH)
+            batch = np.ascontiguousarray(images[start : start + BATCH])
             with self._lock:
-                logits[rows] = self._request.infer({0: np.ascontiguousarray(images[rows])})[0]
+                logits[start : start + BATCH] = self._request.infer({0: batch})[0]
         return logits
 
 
@@ -64,8 +64,10 @@ class ImageClassifier:
     def __init__(self, network: OnnxModel, metadata: Mapping[str, Any]) -> None:
         self.network = network
         self.metadata = metadata
-        self.class_names = np.asarray(metadata["class_names"])
-        self.superclass_of = np.asarray(metadata["superclass_names"])[list(metadata["superclass_of_class"])]
+        self.class_names, names = (
+            np.strings.replace(metadata[f"{k}_names"], "_", " ") for k in ("class", "superclass")
+        )
+        self.superclass_of = names[list(metadata["superclass_of_class"])]
 
     def prepare(self, images: np.ndarray, square: str | None = None) -> np.ndarray:
         """What the network sees of images (N, H, W, 3) uint8 of any size: (N, S, S, 3) uint8.
@@ -87,9 +89,12 @@ class ImageClassifier:
 
     def probabilities(self, images: np.ndarray, square: str | None = None) -> np.ndarray:
         """Calibrated probabilities (N, C) float32, rows sum to 1, of images (N, H, W, 3) uint8 of any size."""
-        return softmax(self.network.logits(self.prepare(images, square)), self.metadata["temperature"])
+        images = _checked(images)
+        parts = (images[start : start + BATCH] for start in range(0, len(images) or 1, BATCH))  # small ones grow
+        logits = [self.network.logits(self.prepare(part, square)) for part in parts]
+        return softmax(np.concatenate(logits), self.metadata["temperature"])
 
-    def prediction_sets(self, probabilities: np.ndarray, coverage: str = COVERAGE) -> list[list[str]]:
+    def prediction_sets(self, probabilities: np.ndarray, coverage: str = "90") -> list[list[str]]:
         """The classes that hold the right one in `coverage` of 100 images, for each row (N, C); the likeliest first."""
         order = np.argsort(-probabilities, axis=1, kind="stable")
         ordered = np.take_along_axis(probabilities, order, axis=1).astype(np.float64)
@@ -130,9 +135,8 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
 
 def _padded(image: Image.Image) -> Image.Image:
-    side = max(image.size)
-    canvas = Image.new("RGB", (side, side), "white")
-    canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    canvas = Image.new("RGB", (max(image.size),) * 2, "white")
+    canvas.paste(image, ((canvas.width - image.width) // 2, (canvas.height - image.height) // 2))
     return canvas
 
 
@@ -170,27 +174,23 @@ if not __package__:  # MLflow runs its copy of this file; whoever imports it as 
     class RegisteredModel(PythonModel):
         """predict(images (N, H, W, 3) uint8): probabilities (N, C) float32; with params={"top_k": k}: labelled rows.
 
-        params["square"]: crop or pad instead of the version's own rule. MlflowException where the request is wrong (an
-        HTTP status of 400) or the model fails (500).
+        params["square"]: crop or pad, not the version's rule. MlflowException: a wrong request (400), a failure (500).
         """
 
         def load_context(self, context: Any) -> None:
             file = Path(context.artifacts["model"])
             root = next(parent for parent in file.parents if (parent / "MLmodel").is_file())
             self.metadata: dict[str, Any] = Model.load(root).metadata or {}
-            found, expected = hashlib.sha256(file.read_bytes()).hexdigest(), self.metadata["onnx_sha256"]
-            if found != expected:
-                raise MlflowException(
-                    f"{file.name} was changed after it was registered (sha256 {found[:12]}..., expected "
-                    f"{expected[:12]}...): register the model again"
-                )
+            if (found := hashlib.sha256(file.read_bytes()).hexdigest()) != (sha256 := self.metadata["onnx_sha256"]):
+                told = f"(sha256 {found[:12]}..., expected {sha256[:12]}...): register the model again"
+                raise MlflowException(f"{file.name} was changed after it was registered {told}")
             self.classifier = ImageClassifier(OnnxModel(file), self.metadata)
 
         def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> Any:
-            asked = params or {}
+            top_k, square = ((params or {}).get(name) or None for name in ("top_k", "square"))
             try:
-                probabilities = self.classifier.probabilities(model_input, asked.get("square") or None)
-                return self.classifier.rows(probabilities, k) if (k := asked.get("top_k")) else probabilities
+                probabilities = self.classifier.probabilities(model_input, square)
+                return self.classifier.rows(probabilities, top_k) if top_k else probabilities
             except ValueError as error:
                 raise Refused.invalid_parameter_value(str(error)) from None
             except Exception as error:  # MLflow's server would answer any other kind with a stack trace

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from .candidate import Candidate, table
+from stages.report.candidate import Candidate, table
 
 # The models that the claims are about; others in params.yaml are no part of them.
 SCRATCH, VIT, CNN = "vit_scratch", "vit_transfer", "mobilenet_transfer"

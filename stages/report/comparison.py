@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .candidate import Candidate, by_validation, for_each, table
-from .int8 import int8
-from .method import method, setting
-from .verdict import verdict
+from stages.report.candidate import Candidate, by_validation, for_each, table
+from stages.report.int8 import int8
+from stages.report.method import method, setting
+from stages.report.verdict import verdict
 
 # What the three notebooks that this project replaces reached on the test pictures of CIFAR-100 after one epoch, as
 # they print it: other code, settings and hardware.

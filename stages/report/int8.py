@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .candidate import table
+from stages.report.candidate import table
 
 Judgement = Mapping[str, Any]  # what export.json says of a copy
 

@@ -5,7 +5,7 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import urlsplit
 
-from .candidate import Candidate, for_each
+from stages.report.candidate import Candidate, for_each
 
 # Of run.json, in comparison.json.
 TOLD = ("epochs", "seconds", "peak_memory_mb", "resolved", "hardware", "versions", "weights_sha256", "data_sha256")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .candidate import Candidate, listed
+from stages.report.candidate import Candidate, listed
 
 CLEARLY = 1.2  # times: a smaller advantage in cost is not worth a word
 

@@ -15,15 +15,16 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model
 from mlflow.pyfunc import load_model
 
-from stages.errors import UserError
-
-from .card import with_sentence
-from .gate import FEWEST_IMAGES, Candidate, Gate, PairedComparison, hashes, ranking
-from .package import files_sha256
-from .runs import now, to_iso
-from .store import Store
+from stages.common.errors import UserError
+from stages.inference import onnx_model
+from stages.tracking.card import with_sentence
+from stages.tracking.gate import FEWEST_IMAGES, Candidate, Gate, PairedComparison, hashes, ranking
+from stages.tracking.package import files_sha256
+from stages.tracking.runs import now, to_iso
+from stages.tracking.store import Store
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -259,8 +260,12 @@ def _right(champion: ModelVersion, val: Validation) -> tuple[np.ndarray, np.ndar
         except Exception as error:
             raise _BrokenError(_line(error)) if is_gone(error) else not_loaded(champion, error) from error
         try:
+            metadata = Model.load(folder).metadata or {}
+            if metadata.get("format") != onnx_model.FORMAT:  # of its code nothing is run: the app would refuse it, too
+                raise _BrokenError("it was registered by another release of this project")
             model = load_model(str(folder), suppress_warnings=True)
-            metadata = model.metadata.metadata or {}
+        except _BrokenError:
+            raise
         except Exception as error:  # packaged code, and whatever MLflow raises
             raise _failure(champion, folder, error) from error
         if metadata.get("class_names") != val.class_names:

@@ -7,7 +7,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from stages.metrics.significance import compare_pairs
+from stages.evaluation.significance import compare_pairs
 
 FEWEST_IMAGES = 500  # on which two models are compared where their splits differ
 

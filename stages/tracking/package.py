@@ -16,8 +16,7 @@ from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
 from stages.inference import onnx_model
 from stages.inference.exported import Exported
-
-from .lineage import content_sha256
+from stages.tracking.lineage import content_sha256
 
 MODEL_ARTIFACT = "model"  # as onnx_model.RegisteredModel knows it
 MODEL_FILE = "model.onnx"  # whatever the precision

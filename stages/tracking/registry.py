@@ -16,9 +16,9 @@ from mlflow.models import Model
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
-from . import champion
-from .card import card, with_card
-from .champion import (
+from stages.tracking import champion
+from stages.tracking.card import card, with_card
+from stages.tracking.champion import (
     FILES_SHA256,
     PACKAGE_SHA256,
     TRAINING_IMAGES,
@@ -32,13 +32,13 @@ from .champion import (
     set_tags,
     versions_of,
 )
-from .explorer import FOLDER as EXPLORER
-from .explorer import Explorer
-from .gate import Gate, hashes
-from .package import MODEL_FILE, Package, contents_sha256, files_sha256
-from .replay import Training, ensure_run, is_complete
-from .runs import log_metrics, now
-from .store import Store
+from stages.tracking.explorer import FOLDER as EXPLORER
+from stages.tracking.explorer import Explorer
+from stages.tracking.gate import Gate, hashes
+from stages.tracking.package import MODEL_FILE, Package, contents_sha256, files_sha256
+from stages.tracking.replay import Training, ensure_run, is_complete
+from stages.tracking.runs import log_metrics, now
+from stages.tracking.store import Store
 
 COMPARISON = "comparison"  # name of the run
 COMPARISON_SHA256 = "comparison_sha256"  # tag of it: hash of its files

@@ -10,9 +10,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 
-from stages.errors import UserError
-
-from .runs import (
+from stages.common.errors import UserError
+from stages.tracking.runs import (
     PARAMS,
     TRAINING_ID,
     WEIGHTS_SHA256,
@@ -23,7 +22,7 @@ from .runs import (
     log_metrics,
     step_metrics,
 )
-from .store import Store
+from stages.tracking.store import Store
 
 RECORD = "run.json"
 HISTORY = "history.csv"

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-from .store import Store, quick_answers
+from stages.tracking.store import Store, quick_answers
 
 PARAMS = "params.yaml"  # artifact: the file as the training found it
 TRAINING_ID = "training_id"  # tag: ties a run, live or replayed, to the training it shows

@@ -16,7 +16,7 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Experiment
 
-from stages.errors import UserError
+from stages.common.errors import UserError
 
 DATABASE = "mlflow.db"  # the name `mlflow ui` looks for in the folder it is started in
 ARTIFACTS = "mlartifacts"

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages import params
-from stages.bench.job import Job
-from stages.datasets import prepared
-from stages.datasets.prepared import Prepared
+from stages.common import params
+from stages.data import dataset
+from stages.data.dataset import Prepared
+from stages.tools.bench.job import Job
 
 TINY: dict[str, dict[str, Any]] = {
     "vit_scratch": {"patch_size": 8, "embed_dim": 24, "depth": 1, "batch_size": 4},
@@ -38,7 +38,7 @@ def tiny_data(tmp_path) -> Prepared:
         return np.broadcast_to(labels[:, None, None, None] * 40, (count, 32, 32, 3)).astype(np.uint8), labels
 
     folder = tmp_path / "prepared"
-    prepared.write(
+    dataset.write(
         folder,
         tmp_path / "unfinished",
         source="demo",

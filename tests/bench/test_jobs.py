@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from stages.bench.job import Job
-from stages.bench.speed import _first
-from stages.errors import UserError
+from stages.common.errors import UserError
+from stages.tools.bench.job import Job
+from stages.tools.bench.speed import _first
 
 
 def test_a_model_is_trained_whole_from_random_weights_on_as_many_threads_as_params_say(tiny_params, tmp_path):

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from stages.bench import __main__ as bench
-from stages.bench import speed
-from stages.bench.job import Job
-from stages.bench.speed import LEAST, WARM_UP, Stopwatch
-from stages.errors import UserError
+from stages.common.errors import UserError
+from stages.tools.bench import __main__ as bench
+from stages.tools.bench import speed
+from stages.tools.bench.job import Job
+from stages.tools.bench.speed import LEAST, WARM_UP, Stopwatch
 
 
 class FakeJob:

@@ -1,12 +1,14 @@
 """What answers cost: verdicts and text from given numbers, and measurements of real processes."""
 
+import time
+
 import numpy as np
 import pytest
 
-from stages import paths
-from stages.bench import forward, serving, serving_report
-from stages.bench.job import run_program
-from stages.errors import UserError
+from stages.common import paths
+from stages.common.errors import UserError
+from stages.tools.bench import forward, serving, serving_report
+from stages.tools.bench.job import run_program
 from tests import linear_onnx
 
 GOALS_OF_ONE = 5
@@ -106,9 +108,9 @@ def test_the_report_names_the_code_it_measured():
 def test_a_forward_pass_is_measured_in_a_process_without_frameworks(tmp_path):
     file = linear_onnx.of_colours(tmp_path / "model.onnx", np.eye(3) * 255)
     np.save(tmp_path / "batch.npy", np.zeros((4, 8, 8, 3), np.uint8))
-    arguments = [str(file), str(tmp_path / "batch.npy"), "1", "0.05", "0"]
-    found = run_program("net", "do this", "stages.bench.forward", *arguments)
-    assert found["cold_start_seconds"] > 1e9  # since 1970, as asked
+    arguments = [str(file), str(tmp_path / "batch.npy"), "1", "0.05", str(time.time())]
+    found = run_program("net", "do this", "stages.tools.bench.forward", *arguments)
+    assert 0.05 < found["cold_start_seconds"] < 60
     assert 0 < found["p50_ms"] <= found["p95_ms"]
     assert found["images_per_second"] > 0
     assert found["memory_mb"] < 400  # torch alone takes more
@@ -137,7 +139,7 @@ def test_a_model_is_exported_served_and_asked_through_real_processes(name, tiny_
     (measured,) = found["models"][name]["rounds"]
     assert {way: measured[way].keys() for way in measured} == {way: each.keys() for way, each in one_round().items()}
     assert min(min(each.values()) for each in measured.values()) > 0
-    assert measured["onnx"]["memory_mb"] < measured["framework"]["memory_mb"]
+    assert measured["onnx"]["memory_mb"] <= measured["framework"]["memory_mb"]
     assert len(found["verdicts"]) == GOALS_OF_ONE
     assert f"| {name} | HTTP |" in serving_report.render(found)
     assert list((tmp_path / "scratch").iterdir()) == []

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from stages.bench.report import headline, render, share_of_the_rest
+from stages.tools.bench.report import headline, render, share_of_the_rest
 
 
 def result(images_per_second, memory, **more):
@@ -118,7 +118,7 @@ EPOCH = {
 
 
 def test_an_epoch_that_was_not_measured_is_said_to_be_missing(benchmark):
-    assert "Not measured in this run: `python -m stages.bench --epochs`" in render(benchmark)
+    assert "Not measured in this run: `python -m stages.tools.bench --epochs`" in render(benchmark)
     assert "Not measured" not in render(benchmark | {"epoch": EPOCH})
 
 

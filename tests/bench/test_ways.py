@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from stages import classifiers
-from stages.bench import __main__ as bench
-from stages.bench import epoch, torch_way
-from stages.classifiers.classifier import Examples
+from stages.models import classifier_class, settings_class
+from stages.models.base import Examples
+from stages.tools.bench import __main__ as bench
+from stages.tools.bench import epoch, torch_way
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def test_torch_pictures_are_shuffled_and_cropped_for_training_alone():
 
 
 def test_keras_pictures_arrive_in_the_networks_size_with_their_labels():
-    from stages.bench import keras_way
+    from stages.tools.bench import keras_way
 
     [(images, labels)] = list(keras_way.pixels(grey(np.arange(6)), 48, batch_size=6))
     assert images.shape == (6, 48, 48, 3)
@@ -67,7 +67,7 @@ def test_the_notebook_way_trains_the_models_own_network_until_it_is_enough(job_o
 
 
 def test_the_models_own_step_is_a_training_step(job_of):
-    from stages.classifiers.batches import Batches
+    from stages.training.batches import Batches
 
     job = job_of("vit_scratch")
     classifier, compute = job.start()
@@ -95,8 +95,8 @@ def test_both_ways_of_every_model_are_measured_on_the_same_network(tiny_params, 
     for name, ways in measured["models"].items():
         [ours], [notebook] = ways["ours"], ways["notebook"]
         settings = measured["settings"][name]
-        classifier_class = classifiers.classifier_class(name)
-        expected = classifier_class(classifiers.settings_class(name).model_validate(settings), 5, 32)
+        kind = classifier_class(name)
+        expected = kind(settings_class(name).model_validate(settings), 5, 32)
         assert ours["num_parameters"] == notebook["num_parameters"] == expected.num_parameters
         for result in (ours, notebook):
             assert (result["device"], result["threads"], result["precision"]) == ("cpu", 1, "float32")
@@ -119,7 +119,7 @@ def test_the_notebooks_epoch_is_measured_and_scored(job_of):
 @pytest.fixture
 def clock(monkeypatch):
     """Stands still but while our classifier is asked, which takes 100 seconds."""
-    from stages.classifiers.vit_scratch.classifier import VitScratch
+    from stages.models.vit_scratch.model import VitScratch
 
     now = [0.0]
     logits = VitScratch.logits

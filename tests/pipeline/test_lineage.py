@@ -128,6 +128,6 @@ def test_a_newcomer_that_the_gate_of_params_yaml_refuses_is_challenger(clone: Cl
 
 
 def test_rolling_back_without_a_former_champion_is_one_line(clone: Clone):
-    said = clone.refusal(sys.executable, "-m", "stages.rollback")
+    said = clone.refusal(sys.executable, "-m", "stages.tools.rollback")
     assert said.startswith("rollback: no version of demo-classifier was champion before: choose with --to one of ")
     assert len(said.splitlines()) == 1

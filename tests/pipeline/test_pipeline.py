@@ -126,7 +126,7 @@ def test_every_stage_names_the_code_it_runs_and_no_other(clone: Clone):
             covered = any(file == path or file.startswith(f"{path}/") for path in named)
             # params.yaml is checked as a whole: every stage reads the settings of every model to refuse a mistake
             # early. Where they decide what a stage makes, it names the whole folder and its section of params.yaml.
-            only_checked = re.fullmatch(r"stages/classifiers/\w+/(settings|__init__)\.py", file)
+            only_checked = re.fullmatch(r"stages/models/\w+/(settings|__init__)\.py", file)
             assert covered or only_checked, f"{stage} runs {file} but does not name it"
         for path in named:
             used = any(file == path or file.startswith(f"{path}/") for file in files)
@@ -143,7 +143,7 @@ def test_a_models_learning_rate_concerns_that_model_alone(clone: Clone):
 
 
 def test_a_plot_concerns_the_comparison_alone(clone: Clone):
-    file = clone.root / "stages/plots/top1.py"
+    file = clone.root / "stages/report/plots/top1.py"
     text = file.read_text()
     assert "height=0.66" in text
     file.write_text(text.replace("height=0.66", "height=0.5"))
@@ -151,7 +151,7 @@ def test_a_plot_concerns_the_comparison_alone(clone: Clone):
 
 
 def test_a_measure_concerns_no_inference(clone: Clone):
-    file = clone.root / "stages/metrics/summary.py"
+    file = clone.root / "stages/evaluation/summary.py"
     assert "round(content, 6)" in file.read_text()
     file.write_text(file.read_text().replace("round(content, 6)", "round(content, 3)"))
     assert set(clone.repro()) == behind(*(f"evaluate@{model}" for model in MODELS))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from stages.hashes import file_sha256
+from stages.common.files import file_sha256
 from stages.inference.exported import Exported
 from stages.tracking.champion import Validation
 from stages.tracking.explorer import Explorer

@@ -13,7 +13,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel, load_model
 
-from stages.errors import UserError
+from stages.common.errors import UserError
 from stages.inference import onnx_model
 from stages.inference.onnx_model import softmax
 from stages.tracking.registry import Entry

@@ -12,9 +12,10 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.pyfunc import load_model
 
-from stages import evaluate, paths, predict, register
-from stages.datasets import prepared
-from stages.errors import UserError
+from stages import evaluate, predict, register
+from stages.common import paths
+from stages.common.errors import UserError
+from stages.data import dataset
 from stages.inference.exported import DESCRIPTION
 from stages.tracking.store import Store
 
@@ -35,7 +36,7 @@ def repository(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     content["data"]["source"] = "demo"
     paths.PARAMS.write_text(yaml.safe_dump(content))
     val = validation()
-    prepared.write(
+    dataset.write(
         paths.PREPARED,
         paths.SCRATCH / "prepared",
         source="demo",

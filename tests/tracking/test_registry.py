@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel, load_model
 
-from stages.errors import UserError
+from stages.common.errors import UserError
 from stages.inference import onnx_model
 from stages.inference.onnx_model import OnnxModel
 from stages.tracking import registry

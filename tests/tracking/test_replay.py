@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from stages.errors import UserError
+from stages.common.errors import UserError
 from stages.tracking.registry import Entry
 from stages.tracking.replay import Training, ensure_run
 from stages.tracking.runs import TrainingRun

@@ -130,7 +130,7 @@ def test_a_version_with_a_planted_pickle_is_not_served(
         text=True,
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("http: Version 1 of demo-classifier does not load")
+    assert done.stderr.startswith("server: Version 1 of demo-classifier does not load")
     assert reason in done.stderr
     assert done.stderr.count("\n") == 1
     assert not bomb.exists()

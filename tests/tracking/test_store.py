@@ -7,7 +7,7 @@ import pytest
 from filelock import Timeout
 from mlflow import MlflowClient
 
-from stages.errors import UserError
+from stages.common.errors import UserError
 from stages.tracking.store import Store
 
 

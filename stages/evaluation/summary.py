@@ -1,0 +1,71 @@
+"""All measures of one model, from its stored logits."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stages.evaluation import accuracy, calibration, conformal, ood, significance
+
+COVERAGES = (0.90, 0.95)
+
+
+class Answers(NamedTuple):
+    """Logits (N, C) float32 for pictures of known classes, and those classes: labels (N,) int64."""
+
+    logits: np.ndarray
+    labels: np.ndarray
+
+
+def summarize(val: Answers, test: Answers, superclass_of_class: Sequence[int]) -> dict[str, Any]:
+    """What reports/metrics/<model>.json says; numbers rounded to 6 decimals.
+
+    Temperature and thresholds are fitted on val, so val's calibrated figures are in-sample; test's are not.
+    """
+    temperature = calibration.fit_temperature(*val)
+    thresholds = {str(round(100 * share)): conformal.threshold(*val, share, temperature) for share in COVERAGES}
+    familiar = ood.threshold(val.logits, temperature)
+    summary = {
+        **{
+            split: measures(answers, superclass_of_class, temperature, thresholds)
+            for split, answers in (("val", val), ("test", test))
+        },
+        "calibration": {"temperature": temperature},
+        "conformal": {name: {"threshold": value} for name, value in thresholds.items()},
+        "unfamiliar": {"threshold": familiar, "flagged_test": ood.flagged(test.logits, familiar, temperature)},
+    }
+    return rounded(summary)
+
+
+def measures(
+    answers: Answers, superclass_of_class: Sequence[int], temperature: float, thresholds: Mapping[str, float]
+) -> dict[str, float]:
+    """The measures on one set of pictures; `..._calibrated`: of probabilities at this temperature."""
+    logits, labels = answers
+    low, high = significance.bootstrap_interval(logits.argmax(axis=1) == labels)
+    found = {
+        "top1": accuracy.top_k(logits, labels, 1),
+        "top1_low": low,
+        "top1_high": high,
+        "top5": accuracy.top_k(logits, labels, 5),
+        "superclass_top1": accuracy.superclass_top1(logits, labels, superclass_of_class),
+        "superclass_top1_of_wrong": accuracy.superclass_top1_of_wrong(logits, labels, superclass_of_class),
+        "macro_f1": accuracy.macro_f1(logits, labels),
+    }
+    for suffix, degree in (("", 1.0), ("_calibrated", temperature)):
+        found["nll" + suffix] = calibration.negative_log_likelihood(logits, labels, degree)
+        found["ece" + suffix] = calibration.expected_calibration_error(logits, labels, degree)
+        found["brier" + suffix] = calibration.brier_score(logits, labels, degree)
+    for name, threshold in thresholds.items():
+        members = conformal.sets(logits, threshold, temperature)
+        found[f"coverage_{name}"], found[f"set_size_{name}"] = conformal.coverage_and_size(members, labels)
+    return found
+
+
+def rounded(content: Any) -> Any:
+    """The same with all numbers rounded to 6 decimals."""
+    if isinstance(content, dict):
+        return {key: rounded(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [rounded(value) for value in content]
+    return round(content, 6) if isinstance(content, float) else content

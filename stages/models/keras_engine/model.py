@@ -1,0 +1,132 @@
+"""What the Keras classifiers share: the contract's methods around a network."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from stages.common.settings import ClassifierSettings, Compute
+from stages.models.base import OPSET, Classifier, Training
+from stages.models.keras_engine import session
+from stages.models.keras_engine.weights import read_weights
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+WEIGHTS = "weights.weights.h5"
+INFERENCE_BATCH = 256  # pictures at a time: bounds the memory of large calls
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Consecutive optimizer steps that train the same layers.
+
+    steps: how many.
+    trains: whether a layer (one that holds no others) is trained.
+    optimizer: a fresh one; its weight decay, if any, is applied to matrices and convolutions only.
+    """
+
+    steps: int
+    trains: Callable[[keras.layers.Layer], bool]
+    optimizer: keras.optimizers.Optimizer
+
+
+class KerasClassifier(Classifier):
+    """A classifier whose network is a Keras model. A subclass builds the network and names the phases of training."""
+
+    def __init__(self, settings: ClassifierSettings, num_classes: int, image_size: int, seed: int = 0) -> None:
+        super().__init__(settings, num_classes, image_size, seed)
+        session.check_keras()
+        session.leave_gpu_memory()
+        self.network = self.build("float32")
+        self.initialize()
+        # With the number of pictures left open one trace serves calls of every size.
+        images = tf.TensorSpec((None, image_size, image_size, 3), tf.uint8)
+        self._forward = tf.function(lambda images: self.network(images, training=False), input_signature=[images])
+
+    @classmethod
+    def configure(cls, compute: Compute) -> None:
+        session.configure(compute)
+
+    @abstractmethod
+    def build(self, dtype_policy: str) -> keras.Model:
+        """A network with random weights: images (B, image_size, image_size, 3) uint8 to logits (B, C) float32.
+
+        dtype_policy: 'float32' or 'mixed_bfloat16'; the weights are float32 either way.
+        """
+
+    @abstractmethod
+    def initialize(self) -> None:
+        """Load the initial weights into self.network; UserError where they cannot be had."""
+
+    @abstractmethod
+    def phases(self, steps: int) -> list[Phase]:
+        """How training spends its `steps` optimizer steps, all of them."""
+
+    def resolve(self, compute: Compute) -> None:
+        session.configure(compute)
+        self.resolved |= {
+            "device": session.device_name(),
+            "precision": session.resolve_precision(compute),
+            "threads": session.num_threads(),
+        }
+
+    def train(self, training: Training) -> None:
+        from stages.training.keras_engine.loop import fit
+
+        fit(self, training)
+
+    def logits_of_trained_size(self, images: np.ndarray) -> np.ndarray:
+        logits = np.empty((len(images), self.num_classes), np.float32)
+        for start in range(0, len(images), INFERENCE_BATCH):
+            rows = slice(start, start + INFERENCE_BATCH)
+            logits[rows] = self._forward(tf.constant(images[rows])).numpy()
+        return logits
+
+    def forward_for_export(self, images: tf.Tensor) -> tf.Tensor:
+        """Logits (N, C) of images (N, S, S, 3) uint8, in operations that every ONNX runtime computes alike."""
+        return self.network(images, training=False)
+
+    def onnx_graph(self) -> "ModelProto":
+        import tf2onnx
+
+        self.network.trainable = False  # or BatchNormalization would be traced as in training
+        signature = [tf.TensorSpec((None, self.image_size, self.image_size, 3), tf.uint8)]
+        function = tf.function(self.forward_for_export, input_signature=signature)
+        graph, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=OPSET)
+        return graph
+
+    @property
+    def num_parameters(self) -> int:
+        return self.network.count_params()
+
+    def multiply_adds(self) -> int:
+        # Each number of a kernel takes part in one multiply-add per position of the layer's output.
+        return sum(
+            math.prod(layer.output.shape[1:-1]) * math.prod(layer.kernel.shape)
+            for layer in leaf_layers(self.network)
+            if hasattr(layer, "kernel")
+        )
+
+    def save_weights(self, folder: Path) -> Path:
+        file = folder / WEIGHTS
+        self.network.save_weights(file)
+        return file
+
+    def load_weights(self, file: Path) -> None:
+        read_weights(self.network, file, f"what {self.settings.classifier} saved with these settings")
+
+
+def leaf_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """The layers of a model and of the models within it, in the order of the forward pass."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from leaf_layers(layer)
+        else:
+            yield layer

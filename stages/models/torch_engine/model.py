@@ -1,0 +1,138 @@
+"""What the torch classifiers share: the contract's methods around a preprocessing layer and a network."""
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from stages.common.errors import UserError
+from stages.common.settings import ClassifierSettings, Compute
+from stages.models.base import OPSET, Classifier, Examples, Training
+from stages.models.torch_engine.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+    from torch.optim import Optimizer
+
+WEIGHTS = "weights.safetensors"
+# Pictures at a time: bounds the memory of large calls. What a CPU works on should fit into its caches (docs/tuning.md).
+INFERENCE_BATCH, INFERENCE_BATCH_ON_CPU = 256, 16
+
+
+class TorchClassifier(Classifier):
+    """A classifier whose network is a torch module. A subclass builds the network and names its optimizer."""
+
+    schedule: Literal["linear", "cosine"]
+    """How the learning rate falls to zero after the warm-up."""
+
+    def __init__(self, settings: ClassifierSettings, num_classes: int, image_size: int, seed: int = 0) -> None:
+        super().__init__(settings, num_classes, image_size, seed)
+        with torch.random.fork_rng(devices=[]):  # the caller's own random numbers stay as they were
+            torch.manual_seed(seed)
+            self.preprocessing, self.body = self.build()
+        self.network = torch.nn.Sequential(self.preprocessing, self.body)
+
+    @property
+    def trains_in_processes(self) -> bool:
+        return True
+
+    @classmethod
+    def configure(cls, compute: Compute) -> None:
+        torch.set_num_threads(compute.cpu_threads)
+
+    @abstractmethod
+    def build(self) -> tuple[Preprocessing, torch.nn.Module]:
+        """The preprocessing and the network behind it, with initial weights; UserError where none can be had."""
+
+    @abstractmethod
+    def optimizer(self, precision: str) -> "Optimizer":
+        """An optimizer over the trainable parameters, each group with its highest learning rate.
+
+        precision: 'float32' or 'bfloat16', the one of the training.
+        """
+
+    def before_training(self, train: Examples) -> None:
+        """What is to be learned from the training pictures before the first step."""
+
+    def before_step(self, progress: float) -> None:
+        """What changes as training goes on; progress: share of all steps that are done, 1 before each validation."""
+
+    def resolve(self, compute: Compute) -> None:
+        from stages.training.torch_engine.precision import resolve_device, resolve_precision
+
+        device = resolve_device(compute)
+        self.training_device = "cuda" if device == "gpu" else device  # torch's name for it
+        self.resolved |= {
+            "device": torch.cuda.get_device_name() if device == "gpu" else device,
+            "precision": resolve_precision(compute, device),
+            "threads": torch.get_num_threads(),
+        }
+
+    def train(self, training: Training) -> None:
+        # Lightning is needed to train, not to export.
+        from stages.training.torch_engine.loop import fit
+
+        self.before_training(training.train)
+        fit(self, training)
+
+    @torch.inference_mode()
+    def logits_of_trained_size(self, images: np.ndarray) -> np.ndarray:
+        self.network.eval()
+        device = next(self.network.parameters()).device
+        at_once = INFERENCE_BATCH_ON_CPU if device.type == "cpu" else INFERENCE_BATCH
+        logits = np.empty((len(images), self.num_classes), np.float32)
+        for start in range(0, len(images), at_once):
+            batch = torch.from_numpy(np.array(images[start : start + at_once])).to(device)
+            logits[start : start + at_once] = self.network(batch).float().cpu().numpy()
+        return logits
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.body.parameters())
+
+    @torch.inference_mode()
+    def multiply_adds(self) -> int:
+        self.network.eval()
+        device = next(self.network.parameters()).device
+        # The counter does not know the fused attention of the CPU; the plain one is the same work.
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            self.network(torch.zeros((1, self.image_size, self.image_size, 3), dtype=torch.uint8, device=device))
+        return counter.get_total_flops() // 2
+
+    def onnx_graph(self) -> "ModelProto":
+        self.network.cpu().eval()
+        images = torch.zeros((2, self.image_size, self.image_size, 3), dtype=torch.uint8)
+        with self.preprocessing.resizing_by_matrices(self.image_size):
+            program = torch.onnx.export(
+                self.network,
+                (images,),
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("N")},),
+                opset_version=OPSET,
+                verbose=False,
+            )
+        assert program is not None
+        return program.model_proto
+
+    def save_weights(self, folder: Path) -> Path:
+        file = folder / WEIGHTS
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
+        save_file(state, file)
+        return file
+
+    def load_weights(self, file: Path) -> None:
+        try:
+            state = load_file(file)
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{file} is no readable safetensors file ({error}): train the model again") from error
+        try:
+            self.network.load_state_dict(state)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"{file} does not fit {self.settings.classifier} as set up: {reason}") from error

@@ -1,0 +1,70 @@
+"""The scratch ViT behind the contract: its normalisation and its optimizer."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from stages.common.errors import UserError
+from stages.models.base import Examples
+from stages.models.torch_engine.model import TorchClassifier
+from stages.models.torch_engine.preprocessing import Preprocessing
+from stages.models.vit_scratch.settings import Settings
+from stages.models.vit_scratch.vit import VisionTransformer
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+
+class VitScratch(TorchClassifier):
+    """A Vision Transformer trained from random initial weights.
+
+    Matrices of the encoder blocks are trained by Muon, the rest by AdamW.
+    """
+
+    settings: Settings
+    schedule = "linear"
+
+    def build(self) -> tuple[Preprocessing, torch.nn.Module]:
+        s = self.settings
+        try:
+            network = VisionTransformer(
+                self.image_size,
+                self.num_classes,
+                patch_size=s.patch_size,
+                embed_dim=s.embed_dim,
+                depth=s.depth,
+                num_heads=s.num_heads,
+                mlp_ratio=s.mlp_ratio,
+                dropout=s.dropout,
+                drop_path=s.drop_path,
+            )
+        except ValueError as error:
+            raise UserError(f"{s.classifier}: {error}") from error
+        self.resolved["weights"] = "random"
+        # Mean and deviation of the training pictures, once they are known.
+        return Preprocessing(self.image_size, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)), network
+
+    def before_training(self, train: Examples) -> None:
+        self.preprocessing.measure(np.asarray(train.images))
+
+    def optimizer(self, precision: str) -> "Optimizer":
+        from stages.models.torch_engine.muon import Muon
+
+        s = self.settings
+        muon, matrices, others = [], [], []
+        for name, parameter in self.body.named_parameters():
+            if name.startswith("blocks.") and parameter.ndim == 2:
+                muon.append(parameter)
+            elif name in ("patch_embedding.projection.weight", "head.weight"):
+                matrices.append(parameter)
+            else:  # biases, norms, position embedding
+                others.append(parameter)
+        return Muon(
+            [
+                {"params": muon, "lr": s.muon_lr, "weight_decay": s.weight_decay, "muon": True},
+                {"params": matrices, "lr": s.adamw_lr, "weight_decay": s.weight_decay},
+                {"params": others, "lr": s.adamw_lr, "weight_decay": 0.0},
+            ],
+            orthogonalize_in=torch.bfloat16 if precision == "bfloat16" else torch.float32,
+        )

@@ -1,0 +1,71 @@
+"""Measures of accuracy against scikit-learn's and torchmetrics'."""
+
+import numpy as np
+import pytest
+import sklearn.metrics
+import torch
+import torchmetrics.functional.classification as torchmetrics
+
+from stages.evaluation import accuracy
+
+N, C = 400, 12
+
+
+@pytest.fixture
+def predictions():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, C - 1, N)  # the last class never occurs
+    logits = rng.normal(size=(N, C)).astype(np.float32)
+    logits[np.arange(N), labels] += 1.0
+    return logits, labels
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_top_k_equals_scikit_learns(predictions, k):
+    logits, labels = predictions
+    expected = sklearn.metrics.top_k_accuracy_score(labels, logits, k=k, labels=range(C))
+    assert accuracy.top_k(logits, labels, k) == pytest.approx(expected)
+
+
+def test_top_1_is_the_share_of_right_arguments_of_the_maximum_ties_included():
+    logits = np.array([[1, 1, 0], [0, 1, 1], [2, 2, 2]], np.float32)
+    labels = np.array([0, 2, 1])
+    assert accuracy.top_k(logits, labels, 1) == pytest.approx((logits.argmax(1) == labels).mean())
+    assert accuracy.top_k(logits, labels, 2) == 1
+
+
+def test_with_fewer_than_k_classes_all_count(predictions):
+    logits, labels = predictions
+    assert accuracy.top_k(logits[:, :3], labels % 3, 5) == 1
+
+
+def test_macro_f1_equals_torchmetrics(predictions):
+    logits, labels = predictions
+    present = labels < C - 1
+    expected = torchmetrics.multiclass_f1_score(
+        torch.from_numpy(logits[present]), torch.from_numpy(labels[present]), num_classes=C, average="none"
+    ).mean()
+    assert accuracy.macro_f1(logits[present], labels[present]) == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_superclass_top_1_forgives_the_wrong_class_of_the_right_superclass():
+    logits = np.eye(4, dtype=np.float32)[[0, 1, 2, 3]]
+    labels = np.array([1, 1, 3, 0])
+    assert accuracy.superclass_top1(logits, labels, [0, 0, 1, 1]) == pytest.approx(3 / 4)
+
+
+def test_among_wrong_answers_only_those_count():
+    logits = np.eye(4, dtype=np.float32)[[0, 1, 2, 3]]
+    labels = np.array([1, 1, 3, 0])  # wrong within the superclass, right, wrong within it, wrong beyond it
+    assert accuracy.superclass_top1_of_wrong(logits, labels, [0, 0, 1, 1]) == pytest.approx(2 / 3)
+    assert accuracy.superclass_top1_of_wrong(logits, np.arange(4), [0, 0, 1, 1]) == 0
+
+
+def test_class_top_1_equals_torchmetrics(predictions):
+    logits, labels = predictions
+    expected = torchmetrics.multiclass_recall(
+        torch.from_numpy(logits), torch.from_numpy(labels), num_classes=C, average="none"
+    )
+    found = accuracy.class_top1(logits, labels)
+    assert found[: C - 1] == pytest.approx(expected[: C - 1].numpy())
+    assert np.isnan(found[C - 1]), "no example, no share"

@@ -1,0 +1,83 @@
+"""Calibration against torchmetrics, scikit-learn and classifiers whose calibration is known."""
+
+import numpy as np
+import pytest
+import sklearn.metrics
+import torch
+import torchmetrics.functional.classification as torchmetrics
+from scipy.special import softmax
+
+from stages.evaluation import calibration
+
+
+def test_negative_log_likelihood_equals_scikit_learns_log_loss(honest):
+    logits, labels = honest(400)
+    expected = sklearn.metrics.log_loss(labels, softmax(logits.astype(float) / 2, axis=1), labels=range(10))
+    assert calibration.negative_log_likelihood(logits, labels, 2.0) == pytest.approx(expected, abs=1e-6)
+
+
+def test_negative_log_likelihood_survives_extreme_logits():
+    logits = np.array([[1e4, -1e4], [-1e4, 1e4]], np.float32)
+    assert calibration.negative_log_likelihood(logits, np.array([0, 1])) == 0
+    assert calibration.negative_log_likelihood(logits, np.array([1, 0])) == pytest.approx(2e4)
+
+
+def test_the_brier_score_equals_scikit_learns(honest):
+    logits, labels = honest(400)
+    expected = sklearn.metrics.brier_score_loss(
+        labels, softmax(logits.astype(float), axis=1), labels=range(10), scale_by_half=False
+    )
+    assert calibration.brier_score(logits, labels) == pytest.approx(expected)
+
+
+def test_the_calibration_error_equals_torchmetrics_where_bins_hold_equal_numbers():
+    # One confidence per bin of equal width, as many examples in each: bins of equal mass are the same bins.
+    rng = np.random.default_rng(0)
+    confidences = np.repeat(np.linspace(0.525, 0.975, 10), 50)
+    probabilities = np.stack([confidences, 1 - confidences], axis=1)
+    labels = (rng.random(len(confidences)) > confidences**2).astype(int)
+    expected = torchmetrics.multiclass_calibration_error(
+        torch.from_numpy(probabilities), torch.from_numpy(labels), num_classes=2, n_bins=20, norm="l1"
+    )
+    found = calibration.reliability(np.log(probabilities), labels, bins=10).expected_calibration_error
+    assert found == pytest.approx(float(expected), abs=1e-6)
+    assert found > 0.05
+
+
+def test_an_honest_classifier_has_no_calibration_error_and_temperature_1(honest):
+    logits, labels = honest(50_000)
+    assert calibration.fit_temperature(logits, labels) == pytest.approx(1, abs=0.03)
+    assert calibration.expected_calibration_error(logits, labels) < 0.01
+
+
+@pytest.mark.parametrize("factor", [0.3, 3.0])
+def test_the_temperature_undoes_what_made_a_classifier_too_sure_or_too_modest(honest, factor):
+    logits, labels = honest(20_000)
+    temperature = calibration.fit_temperature(logits * factor, labels)
+    assert temperature == pytest.approx(factor, rel=0.03)
+    before = calibration.expected_calibration_error(logits * factor, labels)
+    after = calibration.expected_calibration_error(logits * factor, labels, temperature)
+    assert after < 0.015 < 0.1 < before
+
+
+def test_no_temperature_is_better_than_the_fitted_one(honest):
+    logits, labels = honest(2_000)
+    best = calibration.fit_temperature(logits * 2.5, labels)
+    losses = [calibration.negative_log_likelihood(logits * 2.5, labels, best * factor) for factor in (0.99, 1.0, 1.01)]
+    assert losses[1] == min(losses)
+
+
+def test_a_temperature_never_changes_the_class_that_is_named(honest):
+    logits, labels = honest(5_000)
+    temperature = calibration.fit_temperature(logits, labels)
+    for degree in (0.05, temperature, 20.0):
+        assert (softmax(logits.astype(np.float64) / degree, axis=1).argmax(axis=1) == logits.argmax(axis=1)).all()
+
+
+def test_bins_hold_equal_numbers_and_rise(honest):
+    bins = calibration.reliability(*honest(1_000))
+    assert bins.count.sum() == 1_000
+    assert set(bins.count) <= {66, 67}
+    assert (np.diff(bins.confidence) >= 0).all()
+    few = calibration.reliability(*honest(5))
+    assert few.count.tolist() == [1] * 5

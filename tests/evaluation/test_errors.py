@@ -1,0 +1,61 @@
+"""What is counted as which mistake."""
+
+import numpy as np
+import pytest
+
+from stages.evaluation import errors
+from stages.evaluation.comparison import compare
+
+LABELS = np.array([0, 0, 1, 1, 2, 2])
+
+
+def logits_for(predicted, sure=5.0, classes=3):
+    return (np.eye(classes, dtype=np.float32)[np.asarray(predicted)] * sure).astype(np.float32)
+
+
+def test_pairs_of_classes_count_in_both_directions_most_frequent_first():
+    predicted = np.array([1, 1, 0, 1, 1, 2])
+    assert errors.confused_pairs(predicted, LABELS, 3, count=5) == [
+        {"first": 0, "second": 1, "first_as_second": 2, "second_as_first": 1},
+        {"first": 1, "second": 2, "first_as_second": 0, "second_as_first": 1},
+    ]
+    assert len(errors.confused_pairs(predicted, LABELS, 3, count=1)) == 1
+
+
+def test_superclasses_are_counted_by_the_picture_in_rows_and_the_answer_in_columns():
+    assert errors.superclass_confusion(np.array([1, 2, 2, 1, 2, 0]), LABELS, [0, 0, 1]).tolist() == [[2, 2], [1, 1]]
+
+
+def test_mistakes_come_in_the_order_of_their_calibrated_probability():
+    logits = np.array([[3, 0, 0], [0, 9, 0], [5, 0, 0], [0, 5, 0], [9, 0, 0], [0, 0, 1]], np.float32)
+    found = errors.confident_mistakes(logits, LABELS, temperature=2.0, count=2)
+    assert [(mistake["row"], mistake["label"], mistake["predicted"]) for mistake in found] == [(1, 0, 1), (4, 2, 0)]
+    assert found[0]["probability"] == pytest.approx(np.exp(4.5) / (np.exp(4.5) + 2), abs=1e-6)
+
+
+def test_what_several_models_miss_agree_on_and_know_together():
+    models = {
+        "a": logits_for([0, 0, 0, 0, 2, 2], sure=2.0),
+        "b": logits_for([0, 1, 0, 1, 0, 2], sure=8.0),
+    }
+    found = compare(models, LABELS, {"a": 1.0, "b": 1.0})
+    assert found["missed_by_all"]["pictures"] == 1
+    assert [suspect["row"] for suspect in found["missed_by_all"]["suspects"]] == [2]
+    assert found["missed_by_all"]["suspects"][0]["probability"] == pytest.approx(
+        np.exp(2) / (np.exp(2) + 2), abs=1e-5
+    ), "that of the model which is less sure"
+    assert found["agreement"] == [{"first": "a", "second": "b", "share": 0.5}]
+    # Where they differ the surer one, b, decides.
+    assert found["ensemble"]["top1"] == 0.5
+    assert found["ensemble"]["gain"] == pytest.approx(-1 / 6, abs=1e-6)
+    assert found["ensemble"]["one_is_right"] == pytest.approx(5 / 6, abs=1e-6)
+    assert found["ensemble"]["best_single"] == "a"
+    # Unless calibration says that it is surer than it should be.
+    assert compare(models, LABELS, {"a": 0.2, "b": 20.0})["ensemble"]["gain"] == 0
+
+
+def test_one_model_is_enough():
+    found = compare({"only": logits_for(LABELS)}, LABELS, {"only": 1.0})
+    assert found["pairs"] == found["agreement"] == []
+    assert found["ranking"] == [{"place": 1, "model": "only"}]
+    assert found["missed_by_all"]["pictures"] == 0

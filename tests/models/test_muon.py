@@ -1,0 +1,94 @@
+"""Muon in batches of matrices, against timm's, which takes them one by one."""
+
+import copy
+
+import torch
+from timm.optim import muon as timms
+from torch import Tensor
+
+from stages.models.torch_engine.muon import Muon
+
+SHAPES = [(8, 8), (8, 8), (32, 8), (8, 32), (32, 8)]
+STEPS = 4
+
+
+def parameters(shapes: list[tuple[int, ...]]) -> list[torch.nn.Parameter]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+
+
+def train(optimizer: torch.optim.Optimizer, *groups: list[torch.nn.Parameter]) -> None:
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(STEPS):
+        for parameter in (parameter for group in groups for parameter in group):
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def muon(groups: list[dict[str, object]]) -> Muon:
+    return Muon(groups, orthogonalize_in=torch.float32)
+
+
+def assert_close(ours: list[torch.nn.Parameter], others: list[torch.nn.Parameter]) -> None:
+    for one, other in zip(ours, others, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_matrices_move_as_by_timms_muon(monkeypatch) -> None:
+    orthogonalize = timms.zeropower_via_newtonschulz
+
+    def in_float32(*arguments: Tensor, **options: object) -> Tensor:
+        return orthogonalize(*arguments, **{**options, "dtype": torch.float32})
+
+    monkeypatch.setattr(timms, "zeropower_via_newtonschulz", in_float32)
+    ours, theirs = parameters(SHAPES), parameters(SHAPES)
+    train(muon([{"params": ours, "lr": 0.1, "weight_decay": 0.5, "muon": True}]), ours)
+    train(
+        timms.Muon(
+            theirs,
+            lr=0.1,
+            weight_decay=0.5,
+            momentum=0.95,
+            nesterov=True,
+            adjust_lr_fn="match_rms_adamw",
+        ),
+        theirs,
+    )
+    assert_close(ours, theirs)
+
+
+def test_other_parameters_move_as_by_adamw() -> None:
+    ours, others, matrices = parameters([(8,), (4, 8)]), parameters([(8,), (4, 8)]), parameters([(8, 8)])
+    train(muon([{"params": ours, "lr": 0.1, "weight_decay": 0.5}]), ours)
+    train(torch.optim.AdamW(others, lr=0.1, weight_decay=0.5), others)
+    assert_close(ours, others)
+    both = parameters([(8,), (4, 8)])
+    train(
+        muon([{"params": matrices, "lr": 0.1, "weight_decay": 0.0, "muon": True}, {"params": both, "lr": 0.1}]),
+        both,
+        matrices,
+    )
+    assert not torch.equal(matrices[0], parameters([(8, 8)])[0])
+
+
+def test_a_restored_optimizer_goes_on_as_if_it_had_never_stopped() -> None:
+    matrices, vectors = parameters(SHAPES), parameters([(8,)])
+
+    def optimizer() -> Muon:
+        return muon(
+            [{"params": matrices, "lr": 0.1, "weight_decay": 0.1, "muon": True}, {"params": vectors, "lr": 0.1}]
+        )
+
+    first = optimizer()
+    train(first, matrices, vectors)
+    state = copy.deepcopy((first.state_dict(), [p.detach() for p in matrices + vectors]))
+    train(first, matrices, vectors)
+    expected = [p.detach().clone() for p in matrices + vectors]
+
+    for parameter, value in zip(matrices + vectors, state[1], strict=True):
+        parameter.data.copy_(value)
+    second = optimizer()
+    second.load_state_dict(state[0])
+    train(second, matrices, vectors)
+    assert all(torch.equal(p, value) for p, value in zip(matrices + vectors, expected, strict=True))

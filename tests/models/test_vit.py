@@ -1,0 +1,128 @@
+"""The Vision Transformer's architecture."""
+
+import pytest
+import timm
+import torch
+
+from stages.models.vit_scratch.vit import (
+    PatchEmbedding,
+    StochasticDepth,
+    VisionTransformer,
+    attention,
+    sine_cosine_grid,
+)
+
+
+def copy_into_timm(ours: VisionTransformer, theirs: torch.nn.Module) -> None:
+    state = ours.state_dict()
+    copied = {
+        "pos_embed": state["position_embedding"],
+        "patch_embed.proj.weight": state["patch_embedding.projection.weight"].reshape(
+            theirs.patch_embed.proj.weight.shape
+        ),
+        "patch_embed.proj.bias": state["patch_embedding.projection.bias"],
+    }
+    for kind in ("weight", "bias"):
+        copied[f"fc_norm.{kind}"] = state[f"norm.{kind}"]
+        copied[f"head.{kind}"] = state[f"head.{kind}"]
+    for index in range(len(ours.blocks)):
+        block = f"blocks.{index}."
+        for kind in ("weight", "bias"):
+            copied[f"{block}attn.qkv.{kind}"] = torch.cat(
+                [state[f"{block}attention.{part}.{kind}"] for part in ("query", "key", "value")]
+            )
+            copied[f"{block}attn.proj.{kind}"] = state[f"{block}attention.output.{kind}"]
+            copied[f"{block}mlp.fc1.{kind}"] = state[f"{block}mlp.0.{kind}"]
+            copied[f"{block}mlp.fc2.{kind}"] = state[f"{block}mlp.3.{kind}"]
+            for norm in ("norm1", "norm2"):
+                copied[f"{block}{norm}.{kind}"] = state[f"{block}{norm}.{kind}"]
+    theirs.load_state_dict(copied)  # strict: every weight has its counterpart
+
+
+@pytest.mark.parametrize(("image_size", "patch_size", "heads", "ratio"), [(32, 4, 3, 4.0), (48, 16, 4, 2.0)])
+def test_it_equals_timms_under_copied_weights(image_size, patch_size, heads, ratio):
+    torch.manual_seed(0)
+    sizes = {"patch_size": patch_size, "embed_dim": 48, "depth": 3, "num_heads": heads, "mlp_ratio": ratio}
+    ours = VisionTransformer(image_size, num_classes=7, **sizes).eval()
+    for parameter in ours.parameters():  # initial zeros would hide a missing bias or head
+        torch.nn.init.normal_(parameter, std=0.1)
+    pooling = {"class_token": False, "global_pool": "avg"}
+    theirs = timm.models.VisionTransformer(img_size=image_size, num_classes=7, **pooling, **sizes).eval()
+    copy_into_timm(ours, theirs)
+    pixels = torch.randn(5, 3, image_size, image_size)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(pixels), theirs(pixels), rtol=1e-4, atol=1e-5)
+
+
+def test_patches_are_cut_row_by_row():
+    embedding = PatchEmbedding(patch_size=2, embed_dim=12)
+    with torch.no_grad():
+        embedding.projection.weight.copy_(torch.eye(12))
+        embedding.projection.bias.zero_()
+    pixels = torch.arange(2 * 3 * 4 * 6).reshape(2, 3, 4, 6).float()
+    patches = embedding(pixels)
+    assert patches.shape == (2, 6, 12)
+    torch.testing.assert_close(patches[1, 4].reshape(3, 2, 2), pixels[1, :, 2:4, 2:4])
+
+
+def test_there_is_no_convolution():
+    modules = VisionTransformer(32, num_classes=3).modules()
+    assert not any(isinstance(module, torch.nn.modules.conv._ConvNd) for module in modules)
+
+
+def test_a_patch_size_that_does_not_divide_the_picture_is_refused():
+    with pytest.raises(ValueError, match="patch_size = 5 does not divide the picture's side of 32 pixels"):
+        VisionTransformer(32, num_classes=3, patch_size=5)
+
+
+def test_heads_that_do_not_divide_the_width_are_refused():
+    with pytest.raises(ValueError, match="num_heads = 5 does not divide embed_dim = 192"):
+        VisionTransformer(32, num_classes=3, num_heads=5)
+
+
+def test_at_first_every_class_is_as_likely():
+    logits = VisionTransformer(32, num_classes=3)(torch.randn(2, 3, 32, 32))
+    torch.testing.assert_close(logits, torch.zeros(2, 3))
+
+
+def test_attention_in_bfloat16_training_is_the_fused_one_written_out():
+    torch.manual_seed(0)
+    tensors = [torch.randn(2, 3, 5, 8, dtype=torch.bfloat16) for _ in range(3)]
+    fused = torch.nn.functional.scaled_dot_product_attention(*tensors)
+    for tensor in tensors:
+        tensor.requires_grad_()
+    plain = attention(*tensors)
+    assert "ScaledDotProduct" not in str(plain.grad_fn)
+    torch.testing.assert_close(plain, fused, atol=0.02, rtol=0.02)
+
+
+def test_stochastic_depth_leaves_out_whole_branches_in_training_alone():
+    torch.manual_seed(0)
+    layer = StochasticDepth(0.25)
+    branch = torch.ones(4000, 3, 2)
+    assert torch.equal(layer.eval()(branch), branch)
+    dropped = layer.train()(branch)
+    assert dropped.unique().tolist() == [0, pytest.approx(4 / 3)]
+    assert torch.equal(dropped.amin((1, 2)), dropped.amax((1, 2)))  # a picture as a whole
+    assert dropped.mean().item() == pytest.approx(1, abs=0.05)
+
+
+def test_stochastic_depth_grows_with_the_block():
+    network = VisionTransformer(32, 4, embed_dim=12, depth=3, num_heads=1, drop_path=0.2)
+    assert [block.drop_path.rate for block in network.blocks] == pytest.approx([0, 0.1, 0.2])
+
+
+def test_positions_start_as_sines_and_cosines_that_tell_tokens_apart():
+    grid = sine_cosine_grid(8, 194)
+    assert grid.shape == (64, 194)
+    assert (grid[:, 192:] == 0).all()  # what four does not divide
+    theirs = timm.layers.build_sincos2d_pos_embed([8, 8], 192, interleave_sin_cos=False)
+    # timm orders the quarters otherwise.
+    assert torch.allclose(grid[:, :192].sort(1).values, theirs.sort(1).values, atol=1e-5)
+    similarity = torch.nn.functional.normalize(grid, dim=1) @ torch.nn.functional.normalize(grid, dim=1).T
+    middle = similarity[27].reshape(8, 8)  # row 3, column 3
+    assert middle.argmax() == 27
+    assert middle[3, 4] > middle[3, 7]
+    assert middle[4, 3] > middle[7, 3]
+    network = VisionTransformer(32, num_classes=3)
+    assert network.position_embedding.square().mean().sqrt().item() == pytest.approx(0.3, rel=0.02)
