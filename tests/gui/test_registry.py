@@ -111,8 +111,8 @@ def test_a_version_answers_with_its_own_classifier(register: Register) -> None:
     assert (first.class_name, first.superclass_name) == ("blue sea", "things & waters")
     assert first.probability == probabilities[1].max() > second.probability
     rows = model.packaged.predict(pictures, params={"top_k": 2})
-    assert rows["class"].tolist()[2:4] == ["blue_sea", second.class_name.replace(" ", "_")]
-    assert rows["prediction_set"].tolist()[2] == ["blue_sea"]
+    assert rows["class"].tolist()[2:4] == ["blue sea", second.class_name]
+    assert rows["prediction_set"].tolist()[2] == ["blue sea"]
     assert blue.prediction_set == ["blue sea"]
     assert [rows["out_of_distribution"].tolist()[2], blue.out_of_distribution] == [False, False]
     assert (model.name, model.square, model.ood_threshold, model.test_accuracy) == ("vit_scratch", "crop", 0.4, 0.64)

@@ -1,7 +1,6 @@
 """mobilenet_transfer behind the contract: initial weights, what is trained, saving, loading."""
 
 import importlib.util
-import shutil
 import subprocess
 import sys
 import urllib.error
@@ -13,7 +12,7 @@ import pytest
 
 from stages.common.errors import UserError
 from stages.common.settings import Compute
-from stages.models import __file__, load
+from stages.models import load
 from stages.models.base import Reporter
 from stages.models.keras_engine.model import leaf_layers
 from stages.models.keras_engine.session import keras
@@ -148,19 +147,6 @@ def test_saved_and_loaded_it_gives_the_same_logits_bit_for_bit(mobilenet, backbo
     loaded = load(tmp_path)
     assert np.array_equal(loaded.logits(images), classifier.logits(images))
     assert loaded.logits(images[:1]).dtype == np.float32
-    # Under another name, as the registry imports the code that travels with a version.
-    shutil.copytree(Path(__file__).parent, tmp_path / "code", ignore=shutil.ignore_patterns("__pycache__"))
-    spec = importlib.util.spec_from_file_location("classifiers_of_a_version", tmp_path / "code" / "__init__.py")
-    copied = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = copied
-    try:
-        spec.loader.exec_module(copied)
-        again = copied.load(tmp_path)
-        assert type(again).__module__.startswith("classifiers_of_a_version.")
-        assert np.array_equal(again.logits(images), classifier.logits(images))
-    finally:
-        for name in [name for name in sys.modules if name.split(".")[0] == "classifiers_of_a_version"]:
-            del sys.modules[name]
 
 
 @pytest.mark.slow
@@ -170,7 +156,8 @@ def test_saved_weights_have_the_same_bytes_in_another_process(mobilenet, tmp_pat
     (tmp_path / "there").mkdir()
     code = (
         "from pathlib import Path\n"
-        "from stages import classifiers, params\n"
+        "from stages.common import params\n"
+        "from stages.models import classifier_class\n"
         "shipped = params.read().model('mobilenet_transfer')\n"
         f"settings = type(shipped).model_validate(shipped.model_dump() | {TINY!r})\n"
         "classifier = classifier_class('mobilenet_transfer')(settings, 4, 32, 4)\n"
