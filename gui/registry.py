@@ -322,10 +322,10 @@ class Model:
         with self._running():
             rows = self._classifier.rows(probabilities, top_k)
         columns = (rows[name].tolist() for name in ("class", "superclass", "probability"))
-        answers = [Answer(readable(of), readable(above), share) for of, above, share in zip(*columns, strict=True)]
+        answers = [Answer(*each) for each in zip(*columns, strict=True)]
         of_image = zip(rows["prediction_set"][::top_k], rows["out_of_distribution"][::top_k], strict=True)
         return [
-            Classified(answers[place * top_k : (place + 1) * top_k], [readable(name) for name in names], is_outside)
+            Classified(answers[place * top_k : (place + 1) * top_k], names, is_outside)
             for place, (names, is_outside) in enumerate(of_image)
         ]
 
