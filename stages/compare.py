@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stages.common import params, paths
+from stages.common import paths
 from stages.common.errors import UserError, one_line_errors
 from stages.common.files import read_json, write_json, write_text
 from stages.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
@@ -19,6 +19,7 @@ from stages.data.dataset import Prepared
 from stages.evaluation import comparison, predictions, robustness, tables
 from stages.evaluation.summary import Answers
 from stages.inference.exported import Exported
+from stages.models import params
 from stages.report import claims
 from stages.report.candidate import Candidate, by_validation
 from stages.report.comparison import NOTEBOOKS, render

@@ -1,24 +1,21 @@
-"""Stage `download`: the archive of pictures, fetched and checked, or drawn for the demo."""
+"""Stage `download`: the archive of images, fetched and checked, or drawn for the demo."""
 
-from stages.common import params, paths
+from stages.common import paths
 from stages.common.errors import one_line_errors
-from stages.data import cifar_binary, demo, fetch
-
-DEMO_ARCHIVE = "demo.tar"
+from stages.common.files import replacing
+from stages.data.sources import cifar_binary, demo, fetch
+from stages.models import params
 
 
 def main() -> None:
     settings = params.read().data
     if settings.source == "demo":
-        paths.SCRATCH.mkdir(parents=True, exist_ok=True)
-        paths.RAW.mkdir(parents=True, exist_ok=True)
-        unfinished = paths.SCRATCH / DEMO_ARCHIVE
         archive = demo.generate(settings.demo.train_per_class, settings.demo.test_per_class, settings.seed)
-        cifar_binary.write(unfinished, archive)
-        for other in paths.RAW.iterdir():
+        for other in paths.RAW.glob("*"):
             other.unlink()
-        unfinished.replace(paths.RAW / DEMO_ARCHIVE)
-        print(f"drew {len(archive.train.classes):,} training and {len(archive.test.classes):,} test pictures")
+        with replacing(paths.RAW / "demo.tar") as unfinished:
+            cifar_binary.write(unfinished, archive)
+        print(f"drew {len(archive.train.classes):,} training and {len(archive.test.classes):,} test images")
     else:
         file = fetch.fetch(settings.url, settings.sha256, paths.RAW, paths.SCRATCH)
         print(f"{file}: {file.stat().st_size:,} bytes, sha256 as expected")

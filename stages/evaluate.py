@@ -2,12 +2,13 @@
 
 import argparse
 
-from stages.common import params, paths
+from stages.common import paths
 from stages.common.errors import one_line_errors
 from stages.common.files import write_json
 from stages.data.dataset import Prepared
 from stages.evaluation import predictions
 from stages.evaluation.summary import summarize
+from stages.models import params
 
 
 def main() -> None:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stages import models
-from stages.common import params, paths
+from stages.common import paths
 from stages.common.errors import UserError, one_line_errors
 from stages.common.files import file_sha256
 from stages.data.dataset import Prepared
 from stages.inference.exported import DESCRIPTION
+from stages.models import params
 
 if TYPE_CHECKING:
     from stages.models.base import Classifier

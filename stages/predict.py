@@ -1,21 +1,17 @@
 """Stage `predict`: the logits of one exported model for the validation and the test images."""
 
-import argparse
-
 import numpy as np
 
-from stages.common import params, paths
+from stages.common import paths
 from stages.common.errors import UserError, one_line_errors
+from stages.common.files import write_arrays
 from stages.data.dataset import Prepared
 from stages.inference.exported import Exported
+from stages.models import params
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", help="a key of models in params.yaml")
-    name = parser.parse_args().model
-    settings = params.read()
-    settings.model(name)
+    name, settings = params.read_for_model(__doc__)
     network = Exported.open(name).load(settings.compute.cpu_threads)
     prepared = Prepared.open(paths.PREPARED)
 
@@ -23,15 +19,11 @@ def main() -> None:
         images, _ = prepared.split(split)
         logits = network.logits(images)
         if not np.isfinite(logits).all():
-            raise UserError(f"{name}: some logits of the {split} images are no finite numbers: train it again")
+            raise UserError(f"{name}: some logits of the {split} images are not finite: train it again")
         print(f"{name}: predicted {len(images):,} {split} images")
         return logits
 
-    paths.PREDICTIONS.mkdir(parents=True, exist_ok=True)
-    paths.SCRATCH.mkdir(parents=True, exist_ok=True)
-    unfinished = paths.SCRATCH / f"predictions-{name}.npz"
-    np.savez(unfinished, val_logits=logits_of("val"), test_logits=logits_of("test"))
-    unfinished.replace(paths.PREDICTIONS / f"{name}.npz")
+    write_arrays(paths.PREDICTIONS / f"{name}.npz", {f"{split}_logits": logits_of(split) for split in ("val", "test")})
 
 
 if __name__ == "__main__":

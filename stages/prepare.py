@@ -1,23 +1,24 @@
-"""Stage `prepare`: arrays of train, validation and test pictures from the archive."""
+"""Stage `prepare`: arrays of train, validation and test images from the archive."""
 
-from stages.common import params, paths
+from stages.common import paths
 from stages.common.errors import UserError, one_line_errors
-from stages.data import cifar100, cifar_binary, dataset, demo
+from stages.data import dataset
+from stages.data.sources import cifar_binary, demo
 from stages.data.split import split
+from stages.models import params
 
 
 def main() -> None:
     settings = params.read().data
-    found = sorted(file for file in paths.RAW.glob("*") if file.is_file())
-    if len(found) != 1:
-        raise UserError(f"{paths.RAW} holds {len(found)} files, expected the archive: run `dvc repro download`")
-    [file] = found
-    counts = cifar100.COUNTS
+    files = [file for file in paths.RAW.glob("*") if file.is_file()]
+    if len(files) != 1:
+        raise UserError(f"{paths.RAW} holds {len(files)} files, expected the archive: run `dvc repro download`")
+    counts = cifar_binary.CIFAR100
     if settings.source == "demo":
         counts = demo.counts(settings.demo.train_per_class, settings.demo.test_per_class)
-    archive = cifar_binary.read(file, counts)
-    superclass_of_class = cifar_binary.superclass_of_class(archive, file)
-    rows = split(
+    archive = cifar_binary.read(files[0], counts)
+    superclass_of_class = cifar_binary.superclass_of_class(archive, files[0])
+    parts, dropped, duplicates = split(
         archive.train,
         archive.test,
         class_names=archive.class_names,
@@ -25,11 +26,6 @@ def main() -> None:
         seed=settings.seed,
         limit=settings.limit_per_class,
     )
-    parts = {
-        "train": archive.train.select(rows.train),
-        "val": archive.train.select(rows.val),
-        "test": archive.test.select(rows.test),
-    }
     dataset.write(
         paths.PREPARED,
         paths.SCRATCH / "prepared",
@@ -39,8 +35,8 @@ def main() -> None:
         superclass_of_class=superclass_of_class,
         splits={name: (part.images(), part.labels()) for name, part in parts.items()},
         facts={
-            "dropped_from_train_because_in_test": rows.dropped_from_train,
-            "identical_copies_in_train": rows.identical_in_train,
+            "dropped_from_train_because_in_test": dropped,
+            "identical_copies_in_train": duplicates,
             "val_fraction": settings.val_fraction,
             "split_seed": settings.seed,
             "limit_per_class": settings.limit_per_class,
@@ -48,8 +44,8 @@ def main() -> None:
     )
     sizes = ", ".join(f"{len(part.classes):,} {name}" for name, part in parts.items())
     print(
-        f"prepared {sizes} pictures of {len(archive.class_names)} classes; dropped {rows.dropped_from_train} training "
-        f"pictures that stand in test; kept {rows.identical_in_train} copies on the side of their twin"
+        f"prepared {sizes} images of {len(archive.class_names)} classes; dropped {dropped} training images that are in "
+        f"test; kept {duplicates} duplicates, each in one split"
     )
 
 

@@ -1,20 +1,15 @@
 """Stage `profile`: what one exported model costs, measured on this machine's CPU."""
 
-import argparse
-
-from stages.common import hardware, params, paths
+from stages.common import hardware, paths
 from stages.common.errors import one_line_errors
 from stages.common.files import read_json, write_json
 from stages.evaluation import cost
 from stages.inference.exported import Exported
+from stages.models import params
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", help="a key of models in params.yaml")
-    name = parser.parse_args().model
-    settings = params.read()
-    settings.model(name)
+    name, settings = params.read_for_model(__doc__)
     threads = settings.compute.cpu_threads
     exported = Exported.open(name)
     run = read_json(paths.RUNS / name / "run.json", f"run `dvc repro train@{name}`")

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from stages.common import params, paths
+from stages.common import paths
 from stages.common.errors import UserError, one_line_errors
 from stages.common.files import read_json, write_json
 from stages.data.dataset import Prepared
 from stages.evaluation import predictions
 from stages.inference.exported import Exported
 from stages.inference.onnx_model import softmax
+from stages.models import params
 from stages.tracking.champion import Validation
 from stages.tracking.explorer import Explorer
 from stages.tracking.gate import Gate

@@ -8,11 +8,11 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from stages.common import hardware, params, paths
+from stages.common import hardware, paths
 from stages.common.errors import one_line_errors
 from stages.common.settings import process_rank
 from stages.data.dataset import Prepared
-from stages.models import DESCRIPTION, classifier_class, code_sha256
+from stages.models import DESCRIPTION, classifier_class, code_sha256, params
 from stages.tracking import lineage
 from stages.tracking.runs import PARAMS, WEIGHTS_SHA256, DatasetUsed, TrainingRun
 from stages.tracking.store import Store

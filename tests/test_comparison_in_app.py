@@ -15,11 +15,12 @@ from gui import charts, comparison
 from gui.comparison import Comparison
 from gui.registry import Version
 from stages import compare
-from stages.common import params, paths
+from stages.common import paths
 from stages.data import dataset
 from stages.data.corruptions import CORRUPTIONS, SEVERITIES
 from stages.evaluation.summary import Answers, summarize
 from stages.inference.onnx_model import softmax
+from stages.models import params
 from stages.tracking.explorer import Explorer
 
 ROOT = Path(__file__).resolve().parents[1]

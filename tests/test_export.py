@@ -11,10 +11,9 @@ import onnxruntime
 import pytest
 
 from stages import export
-from stages.common import params
 from stages.common.errors import UserError
 from stages.inference.onnx_model import OnnxModel
-from stages.models import classifier_class, onnx_graph
+from stages.models import classifier_class, onnx_graph, params
 from stages.models.base import Classifier
 
 ROOT = Path(__file__).parents[1]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.common import params
 from stages.common.errors import UserError
+from stages.models import params
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 

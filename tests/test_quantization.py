@@ -13,11 +13,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from stages import export
-from stages.common import params, paths
+from stages.common import paths
 from stages.common.errors import UserError
 from stages.inference.exported import Exported
 from stages.inference.onnx_model import OnnxModel
-from stages.models import onnx_graph, quantization
+from stages.models import onnx_graph, params, quantization
 
 from . import linear_onnx
 

@@ -1,25 +1,42 @@
-"""Files: written complete or not at all, read with one line where they are not there, told apart by their hashes."""
+"""Files: written completely or not at all, read with a one-line error, identified by their hashes."""
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from stages.common import paths
 from stages.common.errors import UserError
 
 
-def write_text(file: Path, text: str) -> None:
-    """Write a text file: in scratch first, where nobody takes half of it for the whole, then renamed."""
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A path in scratch to write to; it becomes `file` where the block ends without an error."""
     paths.SCRATCH.mkdir(parents=True, exist_ok=True)
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = paths.SCRATCH / "-".join(file.parts)
-    unfinished.write_text(text, encoding="utf-8")
+    yield unfinished
     unfinished.replace(file)
 
 
+def write_text(file: Path, text: str) -> None:
+    """Write a text file, completely or not at all."""
+    with replacing(file) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def write_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write an .npz file, completely or not at all."""
+    with replacing(file) as unfinished:
+        np.savez(unfinished, **arrays)  # type: ignore[arg-type] # NumPy's stubs take its names for options
+
+
 def write_json(file: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file in the same way."""
+    """Write a JSON file, completely or not at all."""
     write_text(file, json.dumps(content, indent=2) + "\n")
 
 
@@ -41,5 +58,5 @@ def file_sha256(file: Path) -> str:
 
 
 def json_sha256(content: Any) -> str:
-    """Hexadecimal hash of anything JSON can say, whatever the order of its keys; other values by their text."""
+    """Hexadecimal hash of any JSON value, whatever the order of its keys; other types by their text."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

@@ -12,10 +12,10 @@ MODELS = DATA / "models"  # one folder per model: weights, classifier.json
 ONNX = DATA / "onnx"  # one folder per model: model.onnx, export.json
 RUNS = DATA / "runs"  # one folder per model: history.csv, run.json
 PREDICTIONS = DATA / "predictions"  # one .npz per model
-ROBUSTNESS = DATA / "robustness"  # one .npz per model: answers to altered and to foreign pictures
+ROBUSTNESS = DATA / "robustness"  # one .npz per model: logits on corrupted and on out-of-distribution images
 PROFILES = DATA / "profiles"  # one .json per model
 REGISTERED = DATA / "registered.json"  # which packages this working copy has registered; never leaves it
-SCRATCH = DATA / "scratch"  # git-ignored: downloads in flight, half-written outputs
+SCRATCH = DATA / "scratch"  # git-ignored: partial downloads, half-written outputs
 
 REPORTS = Path("reports")
 METRICS = REPORTS / "metrics"  # one .json per model

@@ -1,15 +1,9 @@
-"""What every classifier's settings have in common. Light on purpose: params.yaml is checked before torch loads."""
+"""The types of settings, and what those of every classifier have in common."""
 
 import os
-from importlib import import_module
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-
-from stages.common.errors import UserError
-
-MODELS = Path(__file__).parents[1] / "models"
 
 
 def _no_truth_value(value: Any) -> Any:
@@ -18,7 +12,7 @@ def _no_truth_value(value: Any) -> Any:
     return value
 
 
-# YAML 1.1 readers take 1e-3 (without a dot) for text: numbers are accepted in that guise too, but not true and false.
+# YAML 1.1 readers take 1e-3 (without a dot) for text: a number may be text, but not true or false.
 Number = Annotated[float, BeforeValidator(_no_truth_value), Field(strict=False, allow_inf_nan=False)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
 ProperFraction = Annotated[Number, Field(ge=0, lt=1)]
@@ -55,12 +49,12 @@ class Compute(Section):
 
     @property
     def on_cpu(self) -> "Compute":
-        """The same, but on the processor: where figures of two frameworks are to compare, and where models serve."""
+        """The same on the CPU: where figures of two frameworks are compared, and where models are served."""
         return self.model_copy(update={"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto"})
 
 
 def process_rank() -> int:
-    """Which of a training's processes this is; 0: the one that keeps the books."""
+    """Which of a training's processes this is; rank 0 logs."""
     # torchrun; Lightning's own launcher, which may itself run within a SLURM job; srun.
     for variables in (("RANK",), ("NODE_RANK", "LOCAL_RANK"), ("SLURM_PROCID",)):
         ranks = [int(os.environ[name]) for name in variables if os.environ.get(name, "").isdecimal()]
@@ -88,19 +82,7 @@ class ClassifierSettings(Section):
 
 
 class FinetuneSettings(ClassifierSettings):
-    """Those of a pretrained backbone."""
+    """What the settings of classifiers with a pretrained backbone have in common."""
 
     weights: str
     finetune: Literal["full", "head"]
-
-
-def classifier_names() -> list[str]:
-    """The classifiers there are, sorted: the folders of stages/models that hold a settings.py."""
-    return sorted(file.parent.name for file in MODELS.glob("*/settings.py"))
-
-
-def settings_class(name: str) -> type[ClassifierSettings]:
-    """The Settings of a classifier; UserError if there is none of that name."""
-    if name not in classifier_names():
-        raise UserError(f"there is no classifier {name!r}: choose one of {', '.join(classifier_names())}")
-    return import_module(f"stages.models.{name}.settings").Settings

@@ -1,1 +1,1 @@
-"""Sources of labelled pictures, and the arrays made of them."""
+"""Sources of labelled images, and the arrays made of them."""

@@ -1,9 +1,9 @@
-"""Test pictures made worse in eight ways, each mildly, clearly and badly.
+"""Eight corruptions of test images, each at three severities.
 
-In the spirit of CIFAR-100-C (Hendrycks & Dietterich, 2019, https://arxiv.org/abs/1903.12261), from noise, blur, weather
-and digital alterations; but with kinds and strengths of our own: accuracies do not compare with those published for it.
-Lengths are shares of a picture's side, so that pictures of any size are altered alike. All functions take and give
-images (N, H, W, 3) uint8; the same seed gives the same pixels.
+After CIFAR-100-C (Hendrycks & Dietterich, 2019, https://arxiv.org/abs/1903.12261): noise, blur, weather and digital
+corruptions; but kinds and strengths are our own, so accuracies do not compare with those published for it. Lengths are
+shares of an image's side, so that images of any size are corrupted alike. All functions take and return images
+(N, H, W, 3) uint8; the same seed gives the same pixels.
 """
 
 import io
@@ -33,13 +33,13 @@ def blur(images: np.ndarray, radius: float, rng: np.random.Generator) -> np.ndar
 
 
 def brightness(images: np.ndarray, shift: float, rng: np.random.Generator) -> np.ndarray:
-    """As in bright fog or in dusk: brightness from 0 to 1, up for one half of the pictures, down for the other."""
+    """As in bright fog or in dusk: brightness from 0 to 1, up for one half of the images, down for the other."""
     up = rng.permutation(len(images)) % 2 * 2 - 1
     return _pixels(images / 255 + shift * up[:, None, None, None])
 
 
 def contrast(images: np.ndarray, left: float, rng: np.random.Generator) -> np.ndarray:
-    """As in haze: each picture's distances from its mean shrink to the share `left`."""
+    """As in haze: each image's distances from its mean shrink to the share `left`."""
     mean = images.mean(axis=(1, 2, 3), keepdims=True)
     return _pixels((mean + left * (images - mean)) / 255)
 
@@ -49,25 +49,25 @@ def pixelation(images: np.ndarray, left: float, rng: np.random.Generator) -> np.
     height, width = images.shape[1:3]
     small = max(1, round(left * width)), max(1, round(left * height))
 
-    def worse(image: Image.Image) -> Image.Image:
+    def corrupted(image: Image.Image) -> Image.Image:
         return image.resize(small, Image.Resampling.BOX).resize((width, height), Image.Resampling.NEAREST)
 
-    return _one_by_one(images, worse)
+    return _one_by_one(images, corrupted)
 
 
 def jpeg(images: np.ndarray, quality: float, rng: np.random.Generator) -> np.ndarray:
     """Written as JPEG of this quality (1 to 95, Pillow's scale) and read again."""
 
-    def worse(image: Image.Image) -> Image.Image:
+    def corrupted(image: Image.Image) -> Image.Image:
         file = io.BytesIO()
         image.save(file, "JPEG", quality=round(quality))
         return Image.open(file).convert("RGB")
 
-    return _one_by_one(images, worse)
+    return _one_by_one(images, corrupted)
 
 
 def occlusion(images: np.ndarray, side: float, rng: np.random.Generator) -> np.ndarray:
-    """A square in the picture's mean colour somewhere inside; side: that of the square."""
+    """A square in the image's mean colour at a random place; side: that of the square."""
     result = images.copy()
     height, width = images.shape[1:3]
     length = max(1, round(side * min(height, width)))
@@ -78,7 +78,7 @@ def occlusion(images: np.ndarray, side: float, rng: np.random.Generator) -> np.n
 
 
 def rotation(images: np.ndarray, degrees: float, rng: np.random.Generator) -> np.ndarray:
-    """Turned by so many degrees to either side; corners that come into view are mirrored from the picture."""
+    """Turned by so many degrees to either side; corners that come into view are mirrored from the image."""
     sides = rng.permutation(len(images)) % 2 * 2 - 1
     turned = [
         ndimage.rotate(image / 255.0, degrees * side, reshape=False, order=1, mode="reflect")
@@ -87,8 +87,8 @@ def rotation(images: np.ndarray, degrees: float, rng: np.random.Generator) -> np
     return _pixels(np.array(turned).reshape(images.shape))
 
 
-def _one_by_one(images: np.ndarray, worse: Callable[[Image.Image], Image.Image]) -> np.ndarray:
-    return np.array([np.asarray(worse(Image.fromarray(image))) for image in images], np.uint8).reshape(images.shape)
+def _one_by_one(images: np.ndarray, corrupted: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+    return np.array([np.asarray(corrupted(Image.fromarray(image))) for image in images], np.uint8).reshape(images.shape)
 
 
 Corruption = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
@@ -105,7 +105,7 @@ CORRUPTIONS: dict[str, tuple[Corruption, tuple[float, float, float]]] = {
 
 
 def corrupt(images: np.ndarray, name: str, severity: int, seed: int) -> np.ndarray:
-    """The pictures made worse; name: a key of CORRUPTIONS; severity: 1 to 3."""
+    """The corrupted images, as new array; name: a key of CORRUPTIONS; severity: 1 to 3."""
     function, strengths = CORRUPTIONS[name]
     rng = np.random.default_rng((seed, list(CORRUPTIONS).index(name), severity))
     return function(np.ascontiguousarray(images), strengths[severity - 1], rng)

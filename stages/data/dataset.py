@@ -19,7 +19,7 @@ class Prepared:
     """Class names, hierarchy and content hash of a prepared data set, and the way to its arrays.
 
     superclass_of_class: for each class the index of its superclass.
-    image_size: side of the square pictures in pixels.
+    image_size: side of the square images in pixels.
     data_sha256: hash of all arrays and names; two sets with the same hash are the same set.
     description: all of dataset.json.
     """
@@ -61,9 +61,9 @@ class Prepared:
         return images, labels
 
     def training(self, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """A share of the training images and labels of each class, at least one picture, drawn with the seed.
+        """A seeded share of the training images and labels of each class, at least one image, as `split` gives them.
 
-        The pictures of a smaller share are among those of a larger one; where fraction is 1 they are memory-mapped.
+        The images of a smaller share are among those of a larger one; only where fraction is 1 are they memory-mapped.
         """
         images, labels = self.split("train")
         if fraction == 1:
@@ -99,9 +99,8 @@ def write(
     }
     digest = hashlib.sha256(json.dumps(names).encode())
     for name, (images, labels) in splits.items():
-        np.save(scratch / f"{name}_images.npy", images, allow_pickle=False)
-        np.save(scratch / f"{name}_labels.npy", labels, allow_pickle=False)
-        for array in (images, labels):
+        for kind, array in (("images", images), ("labels", labels)):
+            np.save(scratch / f"{name}_{kind}.npy", array, allow_pickle=False)
             digest.update(str((name, array.shape, array.dtype)).encode())
             digest.update(np.ascontiguousarray(array).data)
     description = {

@@ -1,16 +1,16 @@
-"""Pictures that belong to none of a data set's classes, to see whether a classifier notices."""
+"""Out-of-distribution images: of none of a data set's classes."""
 
 import numpy as np
 from sklearn.datasets import load_digits
 
-from stages.data import demo
+from stages.data.sources import demo
 
 
-def foreign(count: int, image_size: int, source: str, seed: int) -> dict[str, np.ndarray]:
-    """Kinds of foreign pictures, each up to `count`, (N, image_size, image_size, 3) uint8, for a data set `source`.
+def ood_images(count: int, image_size: int, source: str, seed: int) -> dict[str, np.ndarray]:
+    """By kind up to `count` images (N, image_size, image_size, 3) uint8 that are OOD for the data set `source`.
 
-    drawings: the demo set's shapes (not for the demo set itself); noise: each pixel drawn alone; digits: scikit-learn's
-    handwritten ones, of which there are 1,797.
+    noise: uniform, independent pixels; digits: scikit-learn's handwritten ones, of which there are 1,797; drawings:
+    those of the demo (not where that is the data set itself).
     """
     rng = np.random.default_rng(seed)
     kinds = {"noise": rng.integers(0, 256, (count, image_size, image_size, 3), np.uint8), "digits": _digits(count, rng)}
@@ -33,6 +33,6 @@ def _drawings(count: int, seed: int) -> np.ndarray:
 
 
 def _resized(images: np.ndarray, size: int) -> np.ndarray:
-    """Brought to the size by taking the nearest pixel."""
+    """Resized by taking the nearest pixel."""
     nearest = np.arange(size) * images.shape[1] // size
     return images[:, nearest][:, :, nearest]

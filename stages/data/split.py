@@ -1,27 +1,24 @@
 """From the records of an archive to train, validation and test: canonical order, no leaks, a seeded split.
 
 In this order: test and train are each sorted by (class, pixel bytes), so that nothing depends on the order of an
-archive; train pictures that stand in test too are dropped; the rest is split by class; the limit per class, if any,
-is applied to each of the three.
+archive; training images that are in test too are dropped; the rest is split by class; the limit per class, if any, is
+applied to each of the three.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from stages.common.errors import UserError
-from stages.data.cifar_binary import Records
+from stages.data.sources.cifar_binary import Records
 
 
-@dataclass(frozen=True)
-class Split:
-    """Rows into the records of train (train, val) and test (test), each sorted canonically, and what was found."""
+class Split(NamedTuple):
+    """The records of `train`, `val` and `test`, each in canonical order, and what was found."""
 
-    train: np.ndarray
-    val: np.ndarray
-    test: np.ndarray
-    dropped_from_train: int  # pictures that stand in test too
-    identical_in_train: int  # further copies of a picture that train keeps
+    parts: dict[str, Records]
+    dropped_from_train: int  # images that are in test too
+    duplicates_in_train: int  # further copies of an image that train keeps
 
 
 def split(
@@ -29,61 +26,48 @@ def split(
 ) -> Split:
     """Split train into train and validation; see the module's text for the order of the steps.
 
-    val_fraction: share of each class, rounded, at least one picture. limit: pictures per class of each part.
-    Pixel-identical pictures of train stay on one side: copies within a class together on either, copies across
-    classes in train. Raises UserError where a class is too small to split.
+    val_fraction: share of each class, rounded, at least one image. limit: images per class of each part.
+    Duplicates (pixel-identical training images) stay in one part: those of one class together in either, those of
+    several classes in train. Raises UserError where a class is too small to split.
     """
-    train_bytes, test_bytes = _bytes(train), _bytes(test)
-    in_test = set(test_bytes)
-    ordered = sorted(range(len(train_bytes)), key=lambda row: (train.classes[row], train_bytes[row]))
-    kept = [row for row in ordered if train_bytes[row] not in in_test]
+    size = len(train.classes)
+    test, pixels_of_test = _in_canonical_order(test)
+    train, pixels = _in_canonical_order(train, dropped=set(pixels_of_test))
     classes_of: dict[bytes, set[int]] = {}
-    for row in kept:
-        classes_of.setdefault(train_bytes[row], set()).add(int(train.classes[row]))
+    for image, label in zip(pixels, train.classes.tolist(), strict=True):
+        classes_of.setdefault(image, set()).add(label)
 
     rows: dict[str, list[int]] = {"train": [], "val": [], "test": []}
-    test_rows = sorted(range(len(test_bytes)), key=lambda row: (test.classes[row], test_bytes[row]))
-    members, test_members = _by_class(kept, train.classes), _by_class(test_rows, test.classes)
     for label, name in enumerate(class_names):
-        # Seeded by class: dropping a picture of one class leaves the split of the others as it is.
+        # Seeded by class: dropping an image of one class leaves the split of the others as it is.
         rng = np.random.default_rng((seed, label))
-        groups: dict[bytes, list[int]] = {}
-        for row in members.get(label, []):
-            groups.setdefault(train_bytes[row], []).append(row)
-        copies = list(groups.values())
-        wanted = max(1, round(val_fraction * len(members.get(label, []))))
-        parts: dict[str, list[int]] = {"train": [], "val": []}
-        for index in rng.permutation(len(copies)):
-            group = copies[index]
-            alone = len(classes_of[train_bytes[group[0]]]) == 1
-            side = "val" if alone and len(parts["val"]) + len(group) <= wanted else "train"
-            parts[side] += group
-        in_class = test_members.get(label, [])
-        parts["test"] = [in_class[index] for index in rng.permutation(len(in_class))]
-        for part, chosen in parts.items():
-            if not chosen:
-                raise UserError(
-                    f"class {name!r} has {len(members.get(label, []))} training and {len(parts['test'])} test "
-                    f"pictures: too few to give each of train, val and test one (val_fraction = {val_fraction})"
-                )
-            rows[part] += chosen[:limit]
-    position = {row: index for index, row in enumerate(kept)}
-    test_position = {row: index for index, row in enumerate(test_rows)}
-    return Split(
-        train=np.array(sorted(rows["train"], key=position.__getitem__)),
-        val=np.array(sorted(rows["val"], key=position.__getitem__)),
-        test=np.array(sorted(rows["test"], key=test_position.__getitem__)),
-        dropped_from_train=len(train_bytes) - len(kept),
-        identical_in_train=len(kept) - len(classes_of),
-    )
+        of_class, of_test = (np.flatnonzero(records.classes == label).tolist() for records in (train, test))
+        copies: dict[bytes, list[int]] = {}
+        for row in of_class:
+            copies.setdefault(pixels[row], []).append(row)
+        groups, wanted = list(copies.values()), max(1, round(val_fraction * len(of_class)))
+        chosen: dict[str, list[int]] = {"train": [], "val": []}
+        for index in rng.permutation(len(groups)):
+            group = groups[index]
+            is_free = len(classes_of[pixels[group[0]]]) == 1 and len(chosen["val"]) + len(group) <= wanted
+            chosen["val" if is_free else "train"] += group
+        chosen["test"] = [of_test[index] for index in rng.permutation(len(of_test))]
+        if not all(chosen.values()):
+            raise UserError(
+                f"class {name!r} has {len(of_class)} training and {len(of_test)} test images: too few to give each of "
+                f"train, val and test one (val_fraction = {val_fraction})"
+            )
+        for part, some in chosen.items():
+            rows[part] += some[:limit]
+    parts = {part: (test if part == "test" else train).select(np.sort(some)) for part, some in rows.items()}
+    return Split(parts, size - len(pixels), len(pixels) - len(classes_of))
 
 
-def _bytes(records: Records) -> list[bytes]:
-    return [pixels.tobytes() for pixels in records.pixels]
-
-
-def _by_class(rows: list[int], classes: np.ndarray) -> dict[int, list[int]]:
-    members: dict[int, list[int]] = {}
-    for row in rows:
-        members.setdefault(int(classes[row]), []).append(row)
-    return members
+def _in_canonical_order(
+    records: Records, dropped: frozenset[bytes] | set[bytes] = frozenset()
+) -> tuple[Records, list[bytes]]:
+    """The records sorted by (class, pixel bytes) but for those whose pixels are `dropped`, and their pixels' bytes."""
+    pixels = [image.tobytes() for image in records.pixels]
+    order = sorted(range(len(pixels)), key=lambda row: (records.classes[row], pixels[row]))
+    rows = [row for row in order if pixels[row] not in dropped]
+    return records.select(np.array(rows, np.int64)), [pixels[row] for row in rows]

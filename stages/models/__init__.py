@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.common.errors import UserError
-from stages.common.settings import settings_class
+from stages.models.params import settings_class
 
 if TYPE_CHECKING:
     from stages.models.base import Classifier

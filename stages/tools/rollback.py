@@ -2,8 +2,9 @@
 
 import argparse
 
-from stages.common import params, paths
+from stages.common import paths
 from stages.common.errors import one_line_errors
+from stages.models import params
 from stages.tracking.champion import roll_back
 from stages.tracking.store import Store
 

@@ -10,9 +10,10 @@ from typing import Any
 import matplotlib
 import pandas as pd
 
-from stages.common import params, paths
+from stages.common import paths
 from stages.common.errors import UserError, one_line_errors
 from stages.common.files import write_text
+from stages.models import params
 from stages.report.plots import style
 from stages.report.plots.study import study as draw
 from stages.tools import experiments

@@ -11,9 +11,10 @@ from typing import NoReturn
 
 import matplotlib
 
-from stages.common import params, paths
+from stages.common import paths
 from stages.common.errors import UserError, one_line_errors
 from stages.common.files import write_text
+from stages.models import params
 from stages.report.plots import style
 from stages.report.plots.sweep import sweep as draw
 from stages.tools import experiments

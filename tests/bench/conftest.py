@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.common import params
 from stages.data import dataset
 from stages.data.dataset import Prepared
+from stages.models import params
 from stages.tools.bench.job import Job
 
 TINY: dict[str, dict[str, Any]] = {

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import RidgeClassifier
 
-from stages.common import params
 from stages.common.settings import Compute
 from stages.data import demo
+from stages.models import params
 from stages.models.base import Examples, Reporter
 from stages.models.vit_scratch.model import VitScratch
 

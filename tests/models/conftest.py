@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.common import params
 from stages.common.settings import ClassifierSettings
+from stages.models import params
 from stages.models.base import Examples, Reporter
 
 CLASSES = 4

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import torch
 
-from stages.common import params
 from stages.common.settings import Compute, process_rank
+from stages.models import params
 from stages.models.base import Reporter
 from stages.models.vit_scratch.model import VitScratch
 from tests.models.training_process import SMALL, examples

@@ -156,7 +156,7 @@ def test_saved_weights_have_the_same_bytes_in_another_process(mobilenet, tmp_pat
     (tmp_path / "there").mkdir()
     code = (
         "from pathlib import Path\n"
-        "from stages.common import params\n"
+        "from stages.models import params\n"
         "from stages.models import classifier_class\n"
         "shipped = params.read().model('mobilenet_transfer')\n"
         f"settings = type(shipped).model_validate(shipped.model_dump() | {TINY!r})\n"

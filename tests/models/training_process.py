@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.common import params
 from stages.common.settings import Compute
-from stages.models import classifier_class
+from stages.models import classifier_class, params
 from stages.models.base import Examples, Reporter
 from stages.training.checkpoints import Checkpoints
 

@@ -6,10 +6,11 @@ import time
 from importlib.metadata import version
 from typing import Any
 
-from stages.common import hardware, params, paths
+from stages.common import hardware, paths
 from stages.common.errors import UserError, one_line_errors
 from stages.common.files import write_json, write_text
 from stages.data.dataset import Prepared
+from stages.models import params
 from stages.tools.bench.job import WORKERS, Job
 from stages.tools.bench.report import headline, render
 from stages.tools.bench.speed import LEAST, WARM_UP

@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stages.common import hardware, params, paths
+from stages.common import hardware, paths
 from stages.common.errors import UserError, one_line_errors
 from stages.common.files import write_json, write_text
 from stages.data.dataset import Prepared
-from stages.models import DESCRIPTION
+from stages.models import DESCRIPTION, params
 from stages.tools.bench.forward import BATCH, WARM_UP
 from stages.tools.bench.job import PATIENCE, Job, run_program
 from stages.tools.bench.serving_report import headline, render, verdicts

@@ -1,17 +1,17 @@
-"""The demo pictures: 100 classes, 20 shapes in 5 textures each, drawn at random; offline, in seconds.
+"""The demo data set: 100 classes, 20 shapes in 5 textures each, drawn at random; offline, in seconds.
 
 A superclass is a shape, a class a shape in a texture ("checked star"). Colours, background, position, size, tilt, light
-and noise are drawn anew for each picture and say nothing about its class; but the shape is light, its texture dark, and
-what lies behind it darker than the shape: enough for a short training to find its way, not enough for a linear model.
-With 100 pictures a class to learn from, a ridge classifier on the pixels names 13 % of 2,000 new pictures correctly, a
-scratch ViT of three blocks 36 % after six passes (tests/datasets/test_demo.py).
+and noise are random for each image and say nothing about its class; but the shape is light, its texture dark, and
+the background darker than the shape: enough for a short training to learn from, not enough for a linear model. With
+100 training images per class a ridge classifier on the pixels reaches 13 % top-1 on 2,000 test images, a scratch ViT
+of three blocks 36 % after six epochs (tests/data/test_demo.py).
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
-from stages.data.cifar_binary import IMAGE_SIZE, Archive, Records
+from stages.data.sources.cifar_binary import IMAGE_SIZE, Archive, Records
 
 TEXTURES = ("plain", "striped", "checked", "dotted", "ringed")
 
@@ -56,7 +56,7 @@ def _box(x: np.ndarray, y: np.ndarray, width: float, height: float) -> np.ndarra
 
 
 # x runs to the right, y downwards, both about -1 to 1 over the shape; positive inside. Mirroring left to right must
-# not turn one shape into another, for training mirrors pictures.
+# not turn one shape into another, for training mirrors images.
 SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "disc": lambda x, y: 0.9 - np.hypot(x, y),
     "ring": lambda x, y: 0.3 - np.abs(np.hypot(x, y) - 0.68),
@@ -103,7 +103,7 @@ def _texture(name: str, x: np.ndarray, y: np.ndarray, scale: np.ndarray, phase: 
 
 
 def _colours(rng: np.random.Generator, count: int) -> tuple[np.ndarray, ...]:
-    """Four colours a picture, (count, 3, 1, 1) each in 0 to 1: shape, texture, and the two ends of the background."""
+    """Four colours per image, (count, 3, 1, 1) each in 0 to 1: shape, texture, and the two ends of the background."""
     background = rng.uniform(0, 0.55, (count, 3, 1, 1))
     other = np.clip(background + rng.normal(0, 0.15, (count, 3, 1, 1)), 0, 1)
     shape = rng.uniform(0.65, 1, (count, 3, 1, 1))
@@ -128,10 +128,10 @@ def _records(per_class: int, rng: np.random.Generator) -> Records:
         direction = rng.uniform(0, 2 * np.pi, (per_class, 1, 1))
         ramp = ((column * np.cos(direction) + row * np.sin(direction)) / IMAGE_SIZE + 0.5)[:, None]
         background = back + (other - back) * ramp
-        picture = background + inside * (fore + (second - fore) * pattern - background)
+        image = background + inside * (fore + (second - fore) * pattern - background)
         light = rng.uniform(0.75, 1.1, (per_class, 1, 1, 1))
-        noise = rng.normal(0, 1, picture.shape) * rng.uniform(0.01, 0.07, (per_class, 1, 1, 1))
-        pixels[index] = np.clip(picture * light * 255 + noise * 255, 0, 255).reshape(per_class, -1)
+        noise = rng.normal(0, 1, image.shape) * rng.uniform(0.01, 0.07, (per_class, 1, 1, 1))
+        pixels[index] = np.clip(image * light * 255 + noise * 255, 0, 255).reshape(per_class, -1)
     labels = np.repeat(np.arange(len(CLASSES), dtype=np.uint8), per_class)
     order = rng.permutation(len(labels))
     return Records(labels[order] // len(TEXTURES), labels[order], pixels.reshape(len(labels), -1)[order])

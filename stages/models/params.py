@@ -1,0 +1,178 @@
+"""params.yaml, typed and validated: the whole file, each model's section included, before any stage does anything.
+
+Here and not in stages/common, because the section of a model is checked by the Settings of its classifier.
+"""
+
+import argparse
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+
+from stages.common import paths
+from stages.common.errors import UserError
+from stages.common.settings import ClassifierSettings, Compute, Count, Fraction, Positive, Section, Seed
+
+
+def classifier_names() -> list[str]:
+    """The classifiers there are, sorted: the folders beside this file that hold a settings.py."""
+    return sorted(file.parent.name for file in Path(__file__).parent.glob("*/settings.py"))
+
+
+def settings_class(name: str) -> type[ClassifierSettings]:
+    """The Settings of a classifier; UserError if there is none of that name."""
+    if name not in classifier_names():
+        raise UserError(f"there is no classifier {name!r}: choose one of {', '.join(classifier_names())}")
+    return import_module(f"stages.models.{name}.settings").Settings
+
+
+class DemoSize(Section):
+    """Images per class of the generated data set."""
+
+    train_per_class: Count
+    test_per_class: Count
+
+
+class Data(Section):
+    """Where the images come from and how they are split."""
+
+    source: Literal["cifar100", "demo"]
+    url: Annotated[str, Field(min_length=1)]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    seed: Seed
+    val_fraction: Annotated[Positive, Field(lt=1)]
+    limit_per_class: Annotated[int, Field(ge=2)] | None
+    demo: DemoSize
+
+    @property
+    def origin(self) -> str:
+        """Where the images come from, for people: the URL or path, or the name of the generator."""
+        return self.url if self.source == "cifar100" else "stages/data/sources/demo.py"
+
+
+class Budget(Section):
+    """What every model may spend unless it says otherwise."""
+
+    epochs: Count
+    train_fraction: Annotated[Fraction, Field(gt=0)]
+
+
+class Robustness(Section):
+    """How much the stage `robustness` measures."""
+
+    images: Count
+
+
+class Export(Section):
+    """Which models get an int8 copy, and which file is served."""
+
+    serve: Literal["auto", "float32", "int8"]
+    int8: dict[str, Literal["dynamic", "static"] | None]
+
+    @model_validator(mode="after")
+    def _int8_exists_if_served(self) -> Self:
+        if self.serve == "int8" and not any(self.int8.values()):
+            raise ValueError("serve = 'int8', but int8 makes none: set a model there to static")
+        return self
+
+
+class Registry(Section):
+    """How a registered model crops, and what a candidate must show to become champion."""
+
+    square: Literal["crop", "pad"]
+    gate: Literal["significant", "better", "always"]
+    alpha: Annotated[Positive, Field(lt=1)]
+
+
+def _model_name(name: str) -> str:
+    # It is a DVC stage, a folder, and an alias in MLflow's registry, which keeps some for itself.
+    if not re.fullmatch(r"(?!(latest|champion|challenger|v\d+)$)[a-z0-9_-]{1,100}", name, re.IGNORECASE | re.ASCII):
+        raise ValueError(
+            "a model's name has letters, digits, - and _ alone and is none of latest, champion, challenger, v1, v2 ..."
+        )
+    return name
+
+
+def _model_settings(section: Any) -> ClassifierSettings:
+    if not isinstance(section, dict) or not isinstance(section.get("classifier"), str):
+        raise ValueError(f"expected a section with a key `classifier`, one of {', '.join(classifier_names())}")
+    try:
+        return settings_class(section["classifier"]).model_validate(section)
+    except UserError as error:
+        raise ValueError(str(error)) from error
+
+
+ModelName = Annotated[str, AfterValidator(_model_name)]
+ModelSettings = Annotated[ClassifierSettings, BeforeValidator(_model_settings)]
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    seed: Seed
+    data: Data
+    budget: Budget
+    export: Export
+    robustness: Robustness
+    registry: Registry
+    compute: Compute
+    models: Annotated[dict[ModelName, ModelSettings], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _int8_of_models_only(self) -> Self:
+        if unknown := [name for name in self.export.int8 if name not in self.models]:
+            raise ValueError(f"export.int8 names {', '.join(unknown)}: the models are {', '.join(self.models)}")
+        return self
+
+    def model(self, name: str) -> ClassifierSettings:
+        """The settings of one model; UserError if params.yaml has none of that name."""
+        if name not in self.models:
+            raise UserError(f"{paths.PARAMS} has no model {name!r}: its models are {', '.join(self.models)}")
+        return self.models[name]
+
+    def epochs(self, name: str) -> int:
+        """How many epochs a model trains: its own number, else the budget's."""
+        return self.model(name).epochs or self.budget.epochs
+
+
+def read(file: Path = paths.PARAMS) -> Params:
+    """Read and check params.yaml; UserError names each key that is wrong, its value and what is allowed."""
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{file} is missing: run from the repository root") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} holds no keys: restore it with `git checkout {file}`")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{file}: {'; '.join(_line(mistake) for mistake in error.errors())}") from error
+
+
+def read_for_model(description: str | None) -> tuple[str, Params]:
+    """For a stage that is run for one model: its name, from the command line, and the parameters.
+
+    UserError if params.yaml has no such model; description: what `--help` says.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("model", help="a key of models in params.yaml")
+    name, settings = parser.parse_args().model, read()
+    settings.model(name)
+    return name, settings
+
+
+def _line(mistake: Any) -> str:
+    key = ".".join(str(part) for part in mistake["loc"] if part != "[key]")
+    if mistake["type"] == "extra_forbidden":
+        return f"{key} is not a known key: remove or correct it"
+    if mistake["type"] == "missing":
+        return f"{key} is missing"
+    message = mistake["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if isinstance(mistake["input"], dict | ClassifierSettings):  # too long to repeat
+        return f"{key}: {message}" if key else message
+    return f"{key} = {mistake['input']!r}: {message}"
