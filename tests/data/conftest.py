@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.data import cifar_binary
-from stages.data.cifar_binary import Archive, Records
+from stages.data.sources import cifar_binary
+from stages.data.sources.cifar_binary import Archive, Records
 
 CLASSES, PER_CLASS, TEST_PER_CLASS = 4, 10, 3
 COUNTS = {"train": CLASSES * PER_CLASS, "test": CLASSES * TEST_PER_CLASS}
@@ -17,7 +17,7 @@ COUNTS = {"train": CLASSES * PER_CLASS, "test": CLASSES * TEST_PER_CLASS}
 
 @pytest.fixture
 def archive() -> Archive:
-    """4 classes in 2 superclasses, 10 training and 3 test pictures each, all different."""
+    """4 classes in 2 superclasses, 10 training and 3 test images each, all different."""
     rng = np.random.default_rng(0)
 
     def records(per_class: int) -> Records:
@@ -37,16 +37,15 @@ def members(archive: Archive, tmp_path: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def pack(tmp_path: Path) -> Callable[..., Path]:
-    """Pack members into an archive: pack({name: content}, mode="w:gz", extra=[(TarInfo, content)])."""
+    """Pack members into an archive: pack({name: content or TarInfo}, mode="w:gz")."""
 
-    def pack(members: dict[str, bytes], mode: str = "w", name: str = "packed.tar", extra=()) -> Path:
+    def pack(members: dict[str, bytes | tarfile.TarInfo], mode: str = "w", name: str = "packed.tar") -> Path:
         with tarfile.open(tmp_path / name, mode) as tar:
             for member, content in members.items():
-                info = tarfile.TarInfo(member)
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
-            for info, content in extra:
-                tar.addfile(info, io.BytesIO(content))
+                info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(member)
+                if isinstance(content, bytes):
+                    info.size = len(content)
+                tar.addfile(info, io.BytesIO(content) if isinstance(content, bytes) else None)
         return tmp_path / name
 
     return pack

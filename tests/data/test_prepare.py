@@ -1,8 +1,7 @@
-"""The stage `prepare` as DVC runs it, and the arrays it leaves."""
+"""The stages `download` and `prepare` as DVC runs them, and the arrays they leave."""
 
 import hashlib
 import json
-import sys
 import tarfile
 from pathlib import Path
 
@@ -12,36 +11,37 @@ import yaml
 
 from stages import download, prepare
 from stages.common.errors import UserError
-from stages.data import cifar_binary
 from stages.data.dataset import Prepared
+from stages.data.sources import cifar_binary
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
+FOLDER, RAW = Path("data/prepared"), Path("data/raw")
 
 
 @pytest.fixture
-def workspace(tmp_path, monkeypatch):
-    """An empty repository root whose params.yaml asks for a small demo set."""
+def run(tmp_path, monkeypatch):
+    """run(seed=1): download and prepare a small demo set with these keys of `data`, in an empty repository root."""
     shipped = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
     shipped["data"] |= {"source": "demo", "demo": {"train_per_class": 4, "test_per_class": 2}, "val_fraction": 0.25}
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["stage"])
 
-    def write(**data):
-        (tmp_path / "params.yaml").write_text(yaml.safe_dump(shipped | {"data": shipped["data"] | data}))
+    def run(**data) -> Prepared:
+        Path("params.yaml").write_text(yaml.safe_dump(shipped | {"data": shipped["data"] | data}))
+        download.main()
+        prepare.main()
+        return Prepared.open(FOLDER)
 
-    write()
-    return write, tmp_path
-
-
-def hashes(folder):
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
+    return run
 
 
-def test_arrays_are_memory_mapped_and_described(workspace):
-    _, root = workspace
-    download.main()
-    prepare.main()
-    prepared = Prepared.open(root / "data/prepared")
+def hashes():
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in FOLDER.iterdir()}
+
+
+def test_the_demo_gives_the_same_bytes_everywhere(run):
+    prepared = run()
+    assert prepared.data_sha256 == "a2d765418400e99b100c1526a16c7972da0f80b68e9009f6248647d3d2f480bd"
+    assert hashes()["dataset.json"] == "48327bd5b66b1785372bf36806ed9849cd3724a82b3c8d3277c136101249e08f"
     for split, count in (("train", 300), ("val", 100), ("test", 200)):
         images, labels = prepared.split(split)
         assert isinstance(images, np.memmap)
@@ -52,93 +52,61 @@ def test_arrays_are_memory_mapped_and_described(workspace):
         assert prepared.description["counts"][split] == count
     assert len(prepared.class_names) == len(prepared.superclass_of_class) == 100
     assert len(prepared.superclass_names) == 20
-    assert not (root / "data/scratch/prepared").exists()
-
-
-def repack(root, mode, order_seed):
-    """The same records in another order and packing."""
-    [file] = (root / "data/raw").iterdir()
-    counts = {"train": 400, "test": 200}
-    archive = cifar_binary.read(file, counts)
-    rng = np.random.default_rng(order_seed)
-    archive = archive._replace(
-        train=archive.train.select(rng.permutation(400)), test=archive.test.select(rng.permutation(200))
-    )
-    file.unlink()
-    plain = root / "plain.tar"
-    cifar_binary.write(plain, archive)
-    with tarfile.open(root / "data/raw/other-name", mode) as tar, tarfile.open(plain) as source:
-        for member in source:
-            tar.addfile(member, source.extractfile(member))
+    assert [file.name for file in RAW.iterdir()] == ["demo.tar"]
+    assert not list(Path("data/scratch").iterdir())
 
 
 @pytest.mark.parametrize("mode", ["w:gz", "w:xz"])
-def test_order_and_packing_of_the_archive_change_no_byte(workspace, mode):
-    _, root = workspace
-    download.main()
+def test_order_and_packing_of_the_archive_change_no_byte(run, mode):
+    run()
+    first, [file] = hashes(), RAW.iterdir()
+    archive, rng = cifar_binary.read(file, {"train": 400, "test": 200}), np.random.default_rng(1)
+    parts = {
+        part: getattr(archive, part).select(rng.permutation(count)) for part, count in (("train", 400), ("test", 200))
+    }
+    cifar_binary.write(Path("plain.tar"), archive._replace(**parts))
+    file.unlink()
+    with tarfile.open(RAW / "other-name", mode) as tar, tarfile.open("plain.tar") as source:
+        for member in source:
+            tar.addfile(member, source.extractfile(member))
     prepare.main()
-    first = hashes(root / "data/prepared")
-    repack(root, mode, order_seed=1)
-    prepare.main()
-    assert hashes(root / "data/prepared") == first
+    assert hashes() == first
 
 
-def test_the_content_hash_follows_the_content(workspace):
-    write, root = workspace
-    found = []
-    for changes in ({}, {"seed": 1}, {"limit_per_class": 2}):
-        write(**changes)
-        download.main()
-        prepare.main()
-        found.append(Prepared.open(root / "data/prepared").data_sha256)
-    assert len(set(found)) == 3
+def test_the_content_hash_follows_the_content(run):
+    assert len({run(**changes).data_sha256 for changes in ({}, {"seed": 1}, {"limit_per_class": 2})}) == 3
 
 
-def test_a_bad_archive_leaves_the_prepared_data_as_they_were(workspace):
-    _, root = workspace
-    download.main()
-    prepare.main()
-    before = hashes(root / "data/prepared")
-    [file] = (root / "data/raw").iterdir()
-    file.write_bytes(file.read_bytes()[:100_000])
-    with pytest.raises(UserError, match="demo.tar"):
-        prepare.main()
-    assert hashes(root / "data/prepared") == before
-
-
-@pytest.mark.parametrize("count", [0, 2])
-def test_anything_but_one_archive_is_refused(workspace, count):
-    _, root = workspace
-    (root / "data/raw").mkdir(parents=True)
-    for index in range(count):
-        (root / f"data/raw/{index}.tar").touch()
-    with pytest.raises(UserError, match=f"holds {count} files"):
+def test_an_archive_of_the_users_is_fetched_and_a_bad_one_leaves_the_prepared_data_as_they_were(run):
+    run()
+    before = hashes()
+    bad = Path("mine.tar")
+    bad.write_bytes((RAW / "demo.tar").read_bytes()[:100_000])
+    with pytest.raises(UserError, match="raw/mine.tar: cifar-100-binary/train.bin has .* bytes, expected 153,700,000"):
+        run(source="cifar100", url="mine.tar", sha256=hashlib.sha256(bad.read_bytes()).hexdigest())
+    assert hashes() == before
+    (RAW / "another.tar").touch()
+    with pytest.raises(UserError, match="holds 2 files"):
         prepare.main()
 
 
 @pytest.mark.parametrize("damage", ["missing", "pickle", "shape", "json"])
-def test_damaged_arrays_are_refused(workspace, damage):
-    _, root = workspace
-    download.main()
-    prepare.main()
-    folder = root / "data/prepared"
+def test_damaged_arrays_are_refused(run, damage):
+    run()
     if damage == "missing":
-        (folder / "val_images.npy").unlink()
+        (FOLDER / "val_images.npy").unlink()
     elif damage == "pickle":
-        np.save(folder / "val_images.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+        np.save(FOLDER / "val_images.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     elif damage == "shape":
-        np.save(folder / "val_labels.npy", np.zeros(3, np.int64))
+        np.save(FOLDER / "val_labels.npy", np.zeros(3, np.int64))
     else:
-        (folder / "dataset.json").write_text(json.dumps({"source": "demo"}))
+        (FOLDER / "dataset.json").write_text(json.dumps({"source": "demo"}))
     with pytest.raises(UserError, match="dvc repro"):
-        Prepared.open(folder).split("val")
+        Prepared.open(FOLDER).split("val")
 
 
-def test_a_share_of_the_training_pictures_is_drawn_from_every_class(workspace):
-    _, root = workspace
-    download.main()
-    prepare.main()
-    prepared = Prepared.open(root / "data/prepared")
+def test_a_share_of_the_training_images_is_drawn_from_every_class(run):
+    prepared = run()
     images, labels = prepared.split("train")
     row_of = {image.tobytes(): row for row, image in enumerate(images)}
     rows = {}

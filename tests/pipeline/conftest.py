@@ -1,25 +1,42 @@
-"""The whole pipeline through real DVC, once, in a clone of its own, on a tiny demo set."""
+"""The whole pipeline through real DVC, once, on a tiny demo set; each test that changes something has its own copy."""
 
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-# Run by every Python process of the clone's stages as it starts: notes which of the clone's files it had imported.
+MODELS = tuple(yaml.safe_load((ROOT / "params.yaml").read_text())["models"])
+PATIENCE = 1200  # seconds
+TINY = {
+    "data.source": "demo",
+    "data.demo": {"train_per_class": 4, "test_per_class": 2},
+    "data.val_fraction": 0.25,
+    "robustness.images": 40,
+    "compute.threads": 1,
+    "export.int8": dict.fromkeys(MODELS, "static"),
+    "models.vit_scratch.patch_size": 8,
+    "models.vit_scratch.embed_dim": 24,
+    "models.vit_scratch.depth": 1,
+    "models.vit_transfer.weights": "random",
+    "models.vit_transfer.image_size": 32,
+    "models.mobilenet_transfer.weights": "random",
+    "models.mobilenet_transfer.variant": "small",
+    "models.mobilenet_transfer.image_size": 32,
+}
+# Python runs this in every process of the first run: it notes which of the repository's files the process imported.
 SITECUSTOMIZE = """
 import atexit, os, sys
 
 def note():
     stage, root = os.environ.get("DVC_STAGE"), os.environ["RECORDED_ROOT"]
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    main = getattr(sys.modules["__main__"], "__file__", None)
-    ours = {file for file in files | {main} if file and file.startswith(root + "/stages")}
-    inside = sorted(os.path.relpath(file, root) for file in ours)
+    inside = sorted(os.path.relpath(file, root) for file in files if file and file.startswith(root + "/stages"))
     if stage and inside:
         with open(os.path.join(os.environ["RECORDS"], f"{stage}.{os.getpid()}"), "w") as stream:
             stream.write("\\n".join(inside))
@@ -28,57 +45,28 @@ atexit.register(note)
 """
 
 
-PATIENCE = 1200  # seconds
-
-
 class Clone:
-    """A clone of the working tree with settings small enough to run it all in a minute or two."""
+    """A repository to run the pipeline in, as its user does: without what tests/conftest.py sets for this process."""
 
-    def __init__(self, root: Path, records: Path) -> None:
+    def __init__(self, root: Path, **environment: str) -> None:
         self.root = root
-        self.records = records
-        # As its user has it: without what tests/conftest.py sets for tests within this process.
-        foreign = ("DVC_", "MLFLOW_")
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
-        self.environment = kept | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}",
-            "PYTHONPATH": str(records.parent / "site"),
-            "RECORDED_ROOT": str(root),
-            "RECORDS": str(records),
-            "DVC_NO_ANALYTICS": "1",
-        }
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_"))}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+        self.environment = kept | {"PATH": path, "DVC_NO_ANALYTICS": "1"} | environment
 
-    def copy(self, root: Path) -> "Clone":
-        """All of it once more, with what git ignores: cache, trained models, tracking store."""
-        shutil.copytree(self.root, root, symlinks=True)
-        return Clone(root, self.records)
-
-    def run(self, *command: str) -> str:
-        """Run a command in the clone; its output, which is shown where it fails."""
+    def run(self, *command: str, status: int = 0) -> str:
+        """Run a command that is to end with `status`; what it says, on stderr alone where that is not 0."""
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE if status else subprocess.STDOUT}
         done = subprocess.run(
-            command,
-            cwd=self.root,
-            env=self.environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=PATIENCE,
+            command, cwd=self.root, env=self.environment, text=True, timeout=PATIENCE, check=False, **streams
         )
-        assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-5000:]}"
-        return done.stdout
+        assert done.returncode == status, f"{' '.join(command)}: status {done.returncode}\n{done.stdout[-5000:]}"
+        return done.stderr if status else done.stdout
 
-    def refusal(self, *command: str) -> str:
-        """Run a command that is to end with status 1; what it says on stderr."""
-        done = subprocess.run(
-            command, cwd=self.root, env=self.environment, text=True, capture_output=True, timeout=PATIENCE
-        )
-        assert done.returncode == 1, f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-5000:]}"
-        return done.stderr
-
-    def repro(self) -> list[str]:
+    def repro(self, *arguments: str) -> set[str]:
         """`dvc repro`; the names of the stages that ran."""
-        lines = self.run("dvc", "repro").splitlines()
-        return [line.split("'")[1] for line in lines if line.startswith("Running stage '")]
+        lines = self.run("dvc", "repro", *arguments).splitlines()
+        return {line.split("'")[1] for line in lines if line.startswith("Running stage '")}
 
     def set_params(self, changes: dict[str, object]) -> None:
         """Change keys of params.yaml, given as dotted paths."""
@@ -94,50 +82,43 @@ class Clone:
         file.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
-TINY = {
-    "data.source": "demo",
-    "data.demo": {"train_per_class": 4, "test_per_class": 2},
-    "data.val_fraction": 0.25,
-    "robustness.images": 40,
-    "compute.threads": 1,
-    "export.int8": {"vit_scratch": "static", "vit_transfer": "static", "mobilenet_transfer": "static"},
-    "models.vit_scratch.patch_size": 8,
-    "models.vit_scratch.embed_dim": 24,
-    "models.vit_scratch.depth": 1,
-    "models.vit_transfer.weights": "random",
-    "models.vit_transfer.image_size": 32,
-    "models.mobilenet_transfer.weights": "random",
-    "models.mobilenet_transfer.variant": "small",
-    "models.mobilenet_transfer.image_size": 32,
-}
-
-
 @pytest.fixture(scope="session")
-def clone(tmp_path_factory) -> Clone:
-    """A committed clone after a first `dvc repro`."""
+def finished(tmp_path_factory) -> Clone:
+    """A committed clone of the working tree after a first `dvc repro`. To be read only: `clone` is for changes."""
     folder = tmp_path_factory.mktemp("pipeline")
     root, records = folder / "clone", folder / "records"
     records.mkdir()
     (folder / "site").mkdir()
     (folder / "site/sitecustomize.py").write_text(SITECUSTOMIZE)
-    tracked = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-        text=True,
-    ).stdout
-    for name in tracked.split("\0"):
-        if name and (ROOT / name).is_file():
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(listed, cwd=ROOT, capture_output=True, check=True, text=True).stdout.split("\0"):
+        if name and name != "dvc.lock" and (ROOT / name).is_file():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, root / name)
-    (root / "dvc.lock").unlink(missing_ok=True)
-    clone = Clone(root, records)
+    clone = Clone(root, PYTHONPATH=str(folder / "site"), RECORDED_ROOT=str(root), RECORDS=str(records))
     clone.set_params(TINY)
-    clone.run("git", "init", "-q")
-    clone.run("git", "add", "-A")
-    clone.run("git", "commit", "-qm", "start")
-    clone.run("dvc", "repro")
-    clone.run("git", "add", "-A")
-    clone.run("git", "commit", "-qm", "first run")
+    for command in (
+        "git init -q",
+        "git add -A",
+        "git commit -qm start",
+        "dvc repro",
+        "git add -A",
+        "git commit -qm run",
+    ):
+        clone.run(*command.split())
     return clone
+
+
+@pytest.fixture
+def clone(finished: Clone, tmp_path: Path) -> Iterator[Clone]:
+    """A copy of it for one test, with what git ignores: cache, models, tracking store. Artifacts stay where they are:
+    those that are added lie beside the first run's, under ids of their own."""
+    root = tmp_path / "clone"
+
+    def copy(source: str, target: str) -> None:
+        # DVC never changes a file of its cache in place.
+        (os.link if "/.dvc/cache/" in source else shutil.copy2)(source, target)
+
+    shutil.copytree(finished.root, root, symlinks=True, copy_function=copy)
+    yield Clone(root)
+    shutil.rmtree(root)

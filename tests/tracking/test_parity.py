@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from stages.common.files import file_sha256
-from stages.common.params import read
 from stages.inference.exported import Exported
 from stages.inference.onnx_model import softmax
 from stages.models import classifier_class, onnx_graph
+from stages.models.params import read
 from stages.tracking.package import Package
 
 from .conftest import ABOUT, pictures

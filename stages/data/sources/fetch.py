@@ -74,7 +74,7 @@ def _download(url: str, part: Path) -> None:
             _append(url, part)
             return
         except requests.RequestException as error:
-            problem = " ".join(str(error).split())[:150]
+            problem = " ".join(str(error).split())[:300]
             print(f"{url}: {problem} (attempt {attempt + 1} of {ATTEMPTS})")
             status = 0 if error.response is None else error.response.status_code
             # Another attempt is no use: requests takes the URL for none (a ValueError), or the server for a mistake.

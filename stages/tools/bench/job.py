@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from stages.common.errors import UserError, one_line_errors
-from stages.common.params import Params
+from stages.models.params import Params
 from stages.common.settings import Compute
 from stages.data.dataset import Prepared
 from stages.models import classifier_class, settings_class
