@@ -2,7 +2,6 @@
 
 import re
 from itertools import takewhile
-from pathlib import Path
 
 import pytest
 import yaml
@@ -10,8 +9,7 @@ import yaml
 from stages.common.errors import UserError
 from stages.models import params
 
-SHIPPED = Path(__file__).parents[1] / "params.yaml"
-REMOVED = object()
+from .changed_params import REMOVED, SHIPPED, changed_params
 
 
 @pytest.fixture
@@ -19,17 +17,8 @@ def read(tmp_path):
     """Read the shipped params.yaml with some keys changed: read({"models.vit_scratch.depth": 2})."""
 
     def read(changes=None):
-        content = yaml.safe_load(SHIPPED.read_text())
-        for path, value in (changes or {}).items():
-            *sections, key = path.split(".")
-            place = content
-            for section in sections:
-                place = place[section]
-            place[key] = value
-            if value is REMOVED:
-                del place[key]
         file = tmp_path / "params.yaml"
-        file.write_text(yaml.safe_dump(content, sort_keys=False))
+        file.write_text(yaml.safe_dump(changed_params(changes or {})))
         return params.read(file)
 
     return read
@@ -62,23 +51,18 @@ def test_what_may_be_changed(read):
     ("changes", "parts"),
     [
         ({"data.val_fracton": 0.2}, ["data.val_fracton is not a known key"]),
-        ({"models.vit_scratch.width": 64}, ["models.vit_scratch.width is not a known key"]),
         ({"models.vit_scratch.depth": REMOVED}, ["models.vit_scratch.depth is missing"]),
         ({"budget.train_fraction": 0}, ["budget.train_fraction = 0", "greater than 0"]),
-        ({"data.val_fraction": 1}, ["data.val_fraction = 1", "less than 1"]),
         ({"budget.epochs": "many"}, ["budget.epochs = 'many'", "valid integer"]),
         ({"budget.epochs": True}, ["budget.epochs = True", "valid integer"]),
         ({"seed": 2**32}, ["seed = 4294967296", "less than 4294967296"]),
-        ({"data.source": "cifar10"}, ["data.source = 'cifar10'", "'cifar100' or 'demo'"]),
         ({"data.sha256": "abc"}, ["data.sha256 = 'abc'", "should match"]),
-        ({"export.int8.vit_scratch": "statik"}, ["export.int8.vit_scratch = 'statik'", "'dynamic' or 'static'"]),
         ({"export.int8.resnet": "static"}, ["export.int8 names resnet", "vit_scratch, vit_transfer"]),
         ({"export.int8": None}, ["export.int8 = None", "dictionary"]),
         ({"export.serve": "int8"}, ["export: serve = 'int8'", "set a model there to static"]),
         ({"models.vit_scratch.label_smoothing": True}, ["models.vit_scratch.label_smoothing = True", "number"]),
         ({"models.vit_scratch.muon_lr": float("nan")}, ["models.vit_scratch.muon_lr = nan"]),
         ({"models.vit_scratch.num_heads": 5}, ["embed_dim = 192 must be a multiple of num_heads = 5"]),
-        ({"models.vit_transfer.finetune": "tail"}, ["models.vit_transfer.finetune = 'tail'", "'full' or 'head'"]),
         ({"models.vit_scratch.classifier": "resnet"}, ["models.vit_scratch: ", "choose one of", "vit_scratch"]),
         ({"models.vit_scratch": 3}, ["models.vit_scratch = 3", "a key `classifier`, one of mobilenet_transfer"]),
         ({"models": {}}, ["models: ", "at least 1"]),

@@ -141,6 +141,7 @@ def test_what_cannot_be_fetched_is_one_line_with_the_url(get, url, message):
     with pytest.raises(UserError, match=message) as caught:
         get(url)
     assert url in str(caught.value)
+    assert len(get.pauses) == (module.ATTEMPTS - 1 if ":9/" in url else 0), "only a network that is down is tried again"
     assert "\n" not in str(caught.value)
     assert files(get.raw) == []
 

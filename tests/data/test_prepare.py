@@ -13,20 +13,20 @@ from stages import download, prepare
 from stages.common.errors import UserError
 from stages.data.dataset import Prepared
 from stages.data.sources import cifar_binary
+from tests.changed_params import changed_params
 
-SHIPPED = Path(__file__).parents[2] / "params.yaml"
 FOLDER, RAW = Path("data/prepared"), Path("data/raw")
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """run(seed=1): download and prepare a small demo set with these keys of `data`, in an empty repository root."""
-    shipped = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
-    shipped["data"] |= {"source": "demo", "demo": {"train_per_class": 4, "test_per_class": 2}, "val_fraction": 0.25}
+    small = {"source": "demo", "demo": {"train_per_class": 4, "test_per_class": 2}, "val_fraction": 0.25}
     monkeypatch.chdir(tmp_path)
 
     def run(**data) -> Prepared:
-        Path("params.yaml").write_text(yaml.safe_dump(shipped | {"data": shipped["data"] | data}))
+        changes = {f"data.{key}": value for key, value in (small | data).items()}
+        Path("params.yaml").write_text(yaml.safe_dump(changed_params(changes)))
         download.main()
         prepare.main()
         return Prepared.open(FOLDER)
@@ -34,8 +34,8 @@ def run(tmp_path, monkeypatch):
     return run
 
 
-def hashes():
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in FOLDER.iterdir()}
+def hashes(folder=FOLDER):
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
 
 
 def test_the_demo_gives_the_same_bytes_everywhere(run):
@@ -52,7 +52,7 @@ def test_the_demo_gives_the_same_bytes_everywhere(run):
         assert prepared.description["counts"][split] == count
     assert len(prepared.class_names) == len(prepared.superclass_of_class) == 100
     assert len(prepared.superclass_names) == 20
-    assert [file.name for file in RAW.iterdir()] == ["demo.tar"]
+    assert hashes(RAW) == {"demo.tar": "37c1b50211b3ce56ad1d9cabe9c6263da20688f21c93b847ef72d5dedccb96d7"}
     assert not list(Path("data/scratch").iterdir())
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.changed_params import changed_params
+
 ROOT = Path(__file__).parents[2]
 MODELS = tuple(yaml.safe_load((ROOT / "params.yaml").read_text())["models"])
 PATIENCE = 1200  # seconds
@@ -69,17 +71,8 @@ class Clone:
         return {line.split("'")[1] for line in lines if line.startswith("Running stage '")}
 
     def set_params(self, changes: dict[str, object]) -> None:
-        """Change keys of params.yaml, given as dotted paths."""
-        file = self.root / "params.yaml"
-        content = yaml.safe_load(file.read_text())
-        for path, value in changes.items():
-            *sections, key = path.split(".")
-            place = content
-            for section in sections:
-                place = place[section]
-            assert key in place, path
-            place[key] = value
-        file.write_text(yaml.safe_dump(content, sort_keys=False))
+        """Write params.yaml as shipped but for TINY and these changes, given as dotted paths."""
+        (self.root / "params.yaml").write_text(yaml.safe_dump(changed_params(TINY | changes), sort_keys=False))
 
 
 @pytest.fixture(scope="session")
@@ -96,7 +89,7 @@ def finished(tmp_path_factory) -> Clone:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, root / name)
     clone = Clone(root, PYTHONPATH=str(folder / "site"), RECORDED_ROOT=str(root), RECORDS=str(records))
-    clone.set_params(TINY)
+    clone.set_params({})
     for command in (
         "git init -q",
         "git add -A",

@@ -20,13 +20,14 @@ def stages() -> Iterator[list[PipelineStage]]:
 
 
 def test_dvc_lock_agrees_with_the_code(stages):
-    found = {}
+    behind = []
     for stage in stages:
-        in_git = [dep for dep in stage.deps if not dep.def_path.startswith("data/") and dep.protocol == "local"]
-        changed = [dep.def_path for dep in in_git if not isinstance(dep, ParamsDependency) and dep.status()]
-        if changed or stage.cmd_changed:
-            found[stage.addressing] = changed or [stage.cmd]
-    assert not found, "run `dvc repro`; or `dvc commit`, if you know that the change alters no output"
+        behind += [stage.addressing] * stage.cmd_changed
+        for dep in stage.deps:
+            if not isinstance(dep, ParamsDependency) and not dep.def_path.startswith("data/") and dep.status():
+                behind.append(f"{stage.addressing}: {dep.def_path}")
+    remedy = "run `dvc repro`, or `dvc commit` if you know that no output changes"
+    assert not behind, "dvc.lock is behind the code, " + "\n".join([f"{remedy}:", *behind])
 
 
 def each(*names: str, models: Iterable[str] = MODELS) -> set[str]:

@@ -55,15 +55,6 @@ def test_the_run_of_a_model_records_all_of_its_training(finished: Clone):
         assert [output.model_id for output in run.outputs.model_outputs] == [version.source.removeprefix("models:/")]
 
 
-def test_the_comparison_holds_what_the_app_shows(finished: Clone):
-    client = client_of(finished)
-    run_id = client.get_model_version_by_alias(NAME, "champion").tags["comparison_run_id"]
-    names = {file.path for folder in ("", "explorer", "tables") for file in client.list_artifacts(run_id, folder)}
-    assert {"comparison.md", "comparison.json", "claims.md", "robustness.json", "metrics", "plots"} <= names
-    assert {"explorer/images.npy", "explorer/labels.npy", "explorer/dataset.json", "tables/curves.csv"} <= names
-    assert {f"explorer/probabilities-{model}.npy" for model in MODELS} <= names
-
-
 def test_a_fresh_clone_with_everything_cached_ends_with_the_same_champion_and_curves(finished: Clone, tmp_path: Path):
     fresh = fresh_clone(finished, tmp_path / "fresh")
     shutil.copytree(finished.root / ".dvc/cache", fresh.root / ".dvc/cache")

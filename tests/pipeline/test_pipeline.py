@@ -26,18 +26,13 @@ print(json.dumps({"probabilities": np.asarray(probabilities).tolist(), **model.m
 """
 
 
-def test_a_run_leaves_metrics_tables_and_reports(finished: Clone):
+def test_a_run_leaves_metrics_and_reports_with_their_figures(finished: Clone):
     reports = finished.root / "reports"
     for model in MODELS:
         metrics = json.loads((reports / f"metrics/{model}.json").read_text())
         assert {"top1", "top5", "nll", "superclass_top1"} <= set(metrics["val"])
         assert 0 <= metrics["test"]["top1"] <= metrics["test"]["top5"] <= 1
         assert model in finished.run("dvc", "metrics", "show", "--md")
-    rows = {"curves": 1, "classes": 100, "superclasses": 20 * 20, "robustness": 8 * 4}
-    for name, count in rows.items():
-        header, *lines = (reports / f"tables/{name}.csv").read_text().splitlines()
-        assert header.startswith("model,")
-        assert len(lines) == len(MODELS) * count
     images = re.findall(r"\]\((.*?\.png)\)", (reports / "comparison.md").read_text())
     assert sorted(images) == sorted(f"plots/{file.name}" for file in (reports / "plots").iterdir())
 
