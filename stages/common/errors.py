@@ -5,8 +5,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-
 
 class UserError(Exception):
     """A mistake that the user can correct. The message is one line: what, which value, what to do."""
@@ -20,7 +18,7 @@ def one_line_errors(stage: str) -> Iterator[None]:
     except UserError as error:
         sys.exit(f"{stage}: {error}")
     except OSError as error:
-        if error.errno in DISK_FULL:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             sys.exit(f"{stage}: the disk is full ({error.filename or error.strerror}): free some space and run again")
         raise
     except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 Written here, on requests, because neither pooch nor `dvc import-url` resumes: they start a broken download afresh.
 """
 
+import os
 import shutil
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 import requests
 from tqdm import tqdm
 
-from stages.common.errors import DISK_FULL, UserError
+from stages.common.errors import UserError
 from stages.common.files import file_sha256
 
 TIMEOUT = (10, 30)  # seconds to connect, and to wait for the next bytes
@@ -45,13 +46,10 @@ def fetch(url: str, sha256: str, folder: Path, scratch: Path) -> Path:
         part = scratch / f"{source.name}.{sha256[:12]}.part"
         if is_remote:
             _download(url, part)
+        elif source.is_file() and os.access(source, os.R_OK):
+            shutil.copyfile(source, part)
         else:
-            try:
-                shutil.copyfile(source, part)
-            except OSError as error:
-                if error.errno in DISK_FULL:
-                    raise
-                raise UserError(f"data.url = {url!r} cannot be read ({error.strerror}): correct the path") from error
+            raise UserError(f"data.url = {url!r} is no file that can be read: correct the path")
         found = file_sha256(part)
         if found != sha256:
             size = part.stat().st_size

@@ -13,11 +13,11 @@ from typing import Any, Self
 import numpy as np
 
 from stages.common.errors import UserError, one_line_errors
-from stages.models.params import Params
 from stages.common.settings import Compute
 from stages.data.dataset import Prepared
 from stages.models import classifier_class, settings_class
 from stages.models.base import Classifier, Examples
+from stages.models.params import Params
 
 RANDOM_PICTURES, RANDOM_CLASSES, RANDOM_SIZE = 10_000, 100, 32  # shaped like CIFAR-100
 WORKERS = min(4, max(2, Compute().cpu_threads))  # processes that load pictures in a notebook: 2 to 4
