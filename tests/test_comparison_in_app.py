@@ -138,7 +138,7 @@ def _write_model(rng: np.random.Generator, model: str, labels: dict[str, np.ndar
         f"corrupted_{name}": np.stack([logits(labels["test"][::2]) for _ in SEVERITIES]) for name in CORRUPTIONS
     }
     rows = np.arange(0, len(labels["test"]), 2)
-    np.savez(paths.ROBUSTNESS / f"{model}.npz", rows=rows, foreign_noise=logits(labels["val"]) / 2, **corrupted)
+    np.savez(paths.ROBUSTNESS / f"{model}.npz", rows=rows, ood_noise=logits(labels["val"]) / 2, **corrupted)
     _write_json(paths.METRICS / f"{model}.json", summarize(val, test, SUPERCLASS_OF))
     hardware = {"cpu": "Some CPU", "cores": 2, "memory_gb": 16.0, "system": "Linux x86_64", "python": "3.11"}
     _write_json(

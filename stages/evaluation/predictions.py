@@ -35,7 +35,7 @@ def to_altered(model: str, prepared: Prepared) -> tuple[np.ndarray, dict[str, np
 def to_foreign(model: str, prepared: Prepared) -> dict[str, np.ndarray]:
     """For each kind of foreign pictures the logits (n, C)."""
     file = paths.ROBUSTNESS / f"{model}.npz"
-    prefix = "foreign_"
+    prefix = "ood_"
     stored = _read(file, None, f"dvc repro robustness@{model}")
     found = {key.removeprefix(prefix): value for key, value in stored.items() if key.startswith(prefix)}
     for kind, logits in found.items():

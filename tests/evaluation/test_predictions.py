@@ -29,7 +29,7 @@ def store(folder, **arrays: np.ndarray) -> None:
 
 def robustness(**changes: np.ndarray) -> dict[str, np.ndarray]:
     altered = {f"corrupted_{name}": np.full((len(SEVERITIES), ALTERED, C), i) for i, name in enumerate(CORRUPTIONS)}
-    return {"rows": np.array([0, 2, 5]), **altered, "foreign_noise": np.ones((7, C)), **changes}
+    return {"rows": np.array([0, 2, 5]), **altered, "ood_noise": np.ones((7, C)), **changes}
 
 
 def test_what_was_stored_is_read(prepared):
@@ -74,6 +74,6 @@ def test_answers_to_altered_pictures_are_checked_too(prepared):
     store(paths.ROBUSTNESS, **robustness(corrupted_blur=np.zeros((2, ALTERED, C))))
     with pytest.raises(UserError, match=r"corrupted_blur are \(2, 3, 4\), .*`dvc repro --force robustness@m`"):
         predictions.to_altered("m", prepared)
-    store(paths.ROBUSTNESS, **robustness(foreign_noise=np.full((7, C), np.inf)))
+    store(paths.ROBUSTNESS, **robustness(ood_noise=np.full((7, C), np.inf)))
     with pytest.raises(UserError, match="noise"):
         predictions.to_foreign("m", prepared)
