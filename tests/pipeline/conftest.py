@@ -56,6 +56,17 @@ class Clone:
         path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
         self.environment = kept | {"PATH": path, "DVC_NO_ANALYTICS": "1"} | environment
 
+    def copy(self, root: Path) -> "Clone":
+        """All of it, with what git ignores: cache, models, tracking store. Only MLflow's artifacts are shared: those that
+        are added lie beside the original's, under ids of their own."""
+
+        def copy(source: str, target: str) -> None:
+            # DVC never changes a file of its cache in place.
+            (os.link if "/.dvc/cache/" in source else shutil.copy2)(source, target)
+
+        shutil.copytree(self.root, root, symlinks=True, copy_function=copy)
+        return Clone(root)
+
     def run(self, *command: str, status: int = 0) -> str:
         """Run a command that is to end with `status`; what it says, on stderr alone where that is not 0."""
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE if status else subprocess.STDOUT}
@@ -104,14 +115,7 @@ def finished(tmp_path_factory) -> Clone:
 
 @pytest.fixture
 def clone(finished: Clone, tmp_path: Path) -> Iterator[Clone]:
-    """A copy of it for one test, with what git ignores: cache, models, tracking store. Artifacts stay where they are:
-    those that are added lie beside the first run's, under ids of their own."""
-    root = tmp_path / "clone"
-
-    def copy(source: str, target: str) -> None:
-        # DVC never changes a file of its cache in place.
-        (os.link if "/.dvc/cache/" in source else shutil.copy2)(source, target)
-
-    shutil.copytree(finished.root, root, symlinks=True, copy_function=copy)
-    yield Clone(root)
-    shutil.rmtree(root)
+    """A copy of it for one test, to do with as it likes."""
+    copy = finished.copy(tmp_path / "clone")
+    yield copy
+    shutil.rmtree(copy.root)
