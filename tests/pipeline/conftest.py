@@ -57,8 +57,10 @@ class Clone:
         self.environment = kept | {"PATH": path, "DVC_NO_ANALYTICS": "1"} | environment
 
     def copy(self, root: Path) -> "Clone":
-        """All of it, with what git ignores: cache, models, tracking store. Only MLflow's artifacts are shared: those that
-        are added lie beside the original's, under ids of their own."""
+        """All of it, with what git ignores: cache, models, tracking store.
+
+        Only the folder of MLflow's artifacts is shared: those of a copy lie there under ids of their own.
+        """
 
         def copy(source: str, target: str) -> None:
             # DVC never changes a file of its cache in place.
