@@ -60,7 +60,7 @@ def rank(found: Sequence[dict[str, Any]], model: str) -> tuple[list[str], pd.Dat
     """
     values = pd.DataFrame({one["name"]: one["params"] for one in found}).T
     values.columns = values.columns.str.removeprefix(f"models.{model}.")
-    differing = [column for column in values if values[column].nunique(dropna=False) > 1]
+    differing = [str(column) for column in values if values[column].nunique(dropna=False) > 1]
     tried = [column for column in differing if column != "seed"] or differing
     if not tried:
         raise UserError(f"all experiments of {model} have the same parameters: give SWEEP two values of one at least")
@@ -76,7 +76,7 @@ def rank(found: Sequence[dict[str, Any]], model: str) -> tuple[list[str], pd.Dat
     runs = values[tried].join(
         pd.DataFrame.from_dict(results, "index", columns=["val_top1", "minutes", "experiment"]), how="inner"
     )
-    columns = {"val_top1": ["mean", "min", "max", "size"], "minutes": "mean", "experiment": list}
+    columns: dict[Any, Any] = {"val_top1": ["mean", "min", "max", "size"], "minutes": "mean", "experiment": list}
     settings = runs.groupby(tried, sort=False, dropna=False).agg(columns)
     settings.columns = ["val_top1", "low", "high", "n", "minutes", "experiments"]
     return tried, settings.sort_values("val_top1", ascending=False, kind="stable").reset_index()

@@ -92,7 +92,6 @@ def test_table_and_figure_of_what_ended_well_and_the_failures_in_one_line(comman
     assert "**Best: embed_dim = 24, adamw_lr = 0.003**, 0.50% top-1 on validation. `dvc exp apply tiny-3`" in text
     assert "| 24 | 0.003 | 0.50% | 0.00% | 1.00% | 2 | 1.5 | tiny-3, tiny-4 |" in text.splitlines()
     assert sweep.FIGURE.read_bytes().startswith(b"\x89PNG")
-    commands.shown = changed(lambda entry: entry["revs"][0]["data"]["metrics"].popitem()[1]["data"].pop("test"))
     assert commands.queue == 1
 
 

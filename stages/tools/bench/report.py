@@ -43,7 +43,8 @@ def serving(models: Mapping[str, Any]) -> list[dict[str, Any]]:
         rounds = pd.json_normalize(model["rounds"], sep="_")
         higher = dict(zip(AT_LEAST, SPEEDUPS.get(model["settings"]["classifier"], ()), strict=False))
         for figure, (formula, limit) in (AT_LEAST | AT_MOST).items():
-            values, limit = rounds.eval(formula), higher.get(figure, limit)
+            values: Any = rounds.eval(formula)
+            limit = higher.get(figure, limit)
             low, value, high = values.quantile([0, 0.5, 1])
             met = bool(value >= limit if figure in AT_LEAST else value <= limit)
             relation = "at least" if figure in AT_LEAST else "at most"

@@ -21,8 +21,7 @@ from stages.tools.bench.rounds import interleave
 WARM_UP = 3  # steps that are not measured: the first ones trace graphs and find memory
 WORKERS = min(4, max(2, Compute().cpu_threads))  # processes that load images for the baseline of torch
 WHOLE = {"weights": "random", "finetune": "full"}
-ONE_DEVICE = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
-BARE = {"crop_padding": 0, "flip": False, "rand_augment": 0.0, "mixup": 0.0, "cutmix": 0.0}
+BARE = WHOLE | {"crop_padding": 0, "flip": False, "rand_augment": 0.0, "mixup": 0.0, "cutmix": 0.0}
 
 
 class Stopwatch:
@@ -46,9 +45,8 @@ class Stopwatch:
 
 def measure(settings: Params, scratch: Path, rounds: int, steps: int) -> dict[str, Any]:
     """What reports/benchmark.json holds of the models: trained whole, from random weights, on one device."""
-    threads = settings.compute.cpu_threads
-    compute = settings.compute.model_copy(update=ONE_DEVICE | {"threads": threads})
-    settings = _with(settings.model_copy(update={"compute": compute}), WHOLE)
+    one_device = {"devices": 1, "num_nodes": 1, "strategy": "auto", "threads": settings.compute.cpu_threads}
+    settings = settings.model_copy(update={"compute": settings.compute.model_copy(update=one_device)})
     ways = {"notebook": baseline, "ours": ours}
     arguments = [(name, way, ways[way], settings, name, steps, scratch) for name in settings.models for way in ways]
     found = interleave(arguments, rounds)
@@ -62,7 +60,7 @@ def measure(settings: Params, scratch: Path, rounds: int, steps: int) -> dict[st
 
 def baseline(settings: Params, name: str, steps: int, scratch: Path) -> dict[str, Any]:
     """Train as the framework's tutorials do."""
-    classifier, prepared = _start(settings, name)
+    classifier, prepared = _start(settings, name, WHOLE)
     framework = _framework(classifier)
     watch = Stopwatch(steps, framework.synchronize)
     framework.train(classifier, Examples(*prepared.split("train")), watch)
@@ -77,12 +75,13 @@ def ours(settings: Params, name: str, steps: int, scratch: Path) -> dict[str, An
     store = Store(f"{SQLITE}{scratch}/mlflow.db", scratch, scratch)
     store.experiment(store.client(), "bench")  # now: a new store takes seconds to set up
     with TrainingRun.start(store, "bench", name, params={}, tags={}) as run:
-        result = _fit(settings, name, steps, Reporter(run.log_step, run.log_epoch))
-    return result | {"model_step_seconds": _fit(_with(settings, BARE), name, steps, Reporter.silent())["step_seconds"]}
+        result = _fit(settings, name, steps, WHOLE, Reporter(run.log_step, run.log_epoch))
+    bare = _fit(settings, name, steps, BARE, Reporter.silent())
+    return result | {"model_step_seconds": bare["step_seconds"]}
 
 
-def _fit(settings: Params, name: str, steps: int, reporter: Reporter) -> dict[str, Any]:
-    classifier, prepared = _start(settings, name)
+def _fit(settings: Params, name: str, steps: int, changes: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
+    classifier, prepared = _start(settings, name, changes)
     watch, batch_size = Stopwatch(steps, _framework(classifier).synchronize), classifier.settings.batch_size
     (images, labels), val = prepared.split("train"), prepared.split("val")
     rows = np.arange((WARM_UP + steps) * batch_size) % len(labels)
@@ -92,17 +91,10 @@ def _fit(settings: Params, name: str, steps: int, reporter: Reporter) -> dict[st
     return _result(classifier, watch)
 
 
-def _with(settings: Params, changes: dict[str, Any]) -> Params:
-    """The same with other settings of all models that know them."""
-    models = {
-        name: model.model_copy(update={key: value for key, value in changes.items() if hasattr(model, key)})
-        for name, model in settings.models.items()
-    }
-    return settings.model_copy(update={"models": models})
-
-
-def _start(settings: Params, name: str) -> tuple[Classifier, Prepared]:
+def _start(settings: Params, name: str, changes: dict[str, Any]) -> tuple[Classifier, Prepared]:
+    """A model with some of its settings changed, as far as it knows them."""
     prepared, model = Prepared.open(paths.PREPARED), settings.model(name)
+    model = model.model_copy(update={key: value for key, value in changes.items() if hasattr(model, key)})
     kind = classifier_class(model.classifier)
     kind.configure(settings.compute)
     classifier = kind(model, len(prepared.class_names), prepared.image_size, settings.seed)
