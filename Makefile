@@ -86,12 +86,11 @@ demo: git $(READY) ## the whole pipeline on generated pictures, offline, in minu
 repro: git $(READY) ## the real thing: download, train, compare, register what is out of date
 	dvc repro
 
-# The pictures first, or each experiment would fetch them for itself; unless the sweep chooses others.
-sweep: git $(READY) ## a grid of settings of one model, queued; table and picture in sweep/
+# The images first, or each experiment would fetch them for itself; unless the sweep chooses others.
+sweep: git $(READY) ## a grid of settings of one model, queued; table and figure in sweep/
 	$(if $(findstring data.,$(SWEEP)),,dvc repro prepare)
 	dvc exp run --queue --name $(NAME) $(SWEEP) evaluate@$(MODEL)
-	dvc queue start -j $(JOBS)
-	@python -m stages.tools.sweep $(MODEL) $(NAME)
+	@python -m stages.tools.sweep $(MODEL) $(NAME) --jobs $(JOBS)
 
 # Trainings in copies of the repository lack what git ignores: COPY names such files, e.g. weights in data/external.
 COPY :=
@@ -117,9 +116,9 @@ serve: $(READY) ## the champion over HTTP, http://127.0.0.1:5001; another model:
 ui: $(READY) ## the MLflow pages
 	mlflow ui
 
-bench: $(READY) ## speed of training, against the notebook way, and of answers, in 20 minutes: reports/benchmark.md, serving.md
+bench: git $(READY) ## speed of training, against a baseline, and of predictions, in half an hour: reports/benchmark.md, serving.md
+	dvc repro prepare
 	python -m stages.tools.bench
-	python -m stages.tools.bench.serving
 
 screenshots: dev browser ## the app's pages for the README, by the champion of the store in use: docs/
 	python -m tests.gui.screenshots docs

@@ -14,7 +14,6 @@ from stages.report.plots.gallery import mistakes, suspects
 from stages.report.plots.learning_curves import learning_curves
 from stages.report.plots.pareto import accuracy_against_cost, pareto_front
 from stages.report.plots.robustness import corruption_examples, robustness
-from stages.report.plots.study import study
 from stages.report.plots.top1 import top1
 
 MODELS = ("vit_scratch", "vit_transfer", "mobilenet_transfer")
@@ -95,10 +94,6 @@ def drawn():
         model: {"top1": top, "top1_low": top - 0.01, "top1_high": top + 0.01, "latency": cost, "minutes": 10 / cost}
         for model, top, cost in zip(MODELS, (0.37, 0.8, 0.73), (2.5, 8.0, 13.0), strict=True)
     }
-    table = pd.DataFrame(
-        [(model, share, share**0.5 * 0.8, share * 9) for model in MODELS for share in (0.01, 0.05, 0.2, 1.0)],
-        columns=["model", "value", "val_top1", "minutes"],
-    )
     yield {
         "pareto": accuracy_against_cost(points, {"latency": "milliseconds", "minutes": "minutes"}),
         "superclass_confusion": superclass_confusion(rng.integers(0, 30, (20, 20)), superclasses, title="vit_scratch"),
@@ -109,8 +104,6 @@ def drawn():
         "corruptions": corruption_examples(dict.fromkeys(("noise", "pixelation", "rotation"), images[:3])),
         "mistakes": mistakes(images, dict.fromkeys(MODELS, wrong), classes),
         "suspects": suspects(images, wrong * 2, classes),
-        "study": study(table, "share of the training pictures", logarithmic=True),
-        "study of one model": study(table[table["model"] == "vit_scratch"].assign(value=[1, 3, 10, 20]), "epochs"),
     }
     plt.close("all")
 
@@ -125,7 +118,6 @@ def test_every_figure_says_what_it_was_given(drawn):
     assert (np.diff(means) >= 0).all(), "the hardest class first"
     assert "sweet pepper\n99%" in texts(drawn["mistakes"])
     assert sum(len(axis.images) for axis in drawn["suspects"].axes) == 16
-    assert {"1%", "5%", "20%", "100%"} <= set(texts(drawn["study"]))
     panels = [axis.get_title(loc="left") for axis in drawn["robustness"].axes if axis.lines]
     assert panels == ["noise", "blur", "pixelation", "occlusion", "rotation"]
     before, after = (drawn["reliability"].axes[0].lines[index] for index in (1, 2))

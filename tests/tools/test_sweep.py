@@ -1,110 +1,150 @@
-"""The door of a sweep: it waits while somebody works, draws what there is, and says in one line what there is not."""
+"""A sweep, from what `dvc exp show --json` (3.67) printed: exp_show.json, shortened.
+
+It holds `tiny`, two learning rates with two seeds each and one experiment that failed, and another experiment.
+"""
 
 import json
+import re
+import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from stages.common.errors import UserError
-from stages.tools import sweep
-from stages.tools.experiments import parse
+from stages.tools import charts, experiments, sweep
 
-SHOWN = json.loads((Path(__file__).parent / "exp_show.json").read_text())
+SHOWN = (Path(__file__).parent / "exp_show.json").read_text()
 COMMIT = "46b07de70ceff41acef1754172c5f74dcdd11a53"
 
 
-def status(*tasks: str, workers: int = 1) -> str:
-    rows = [f"{number:07x}  tiny-{number}  08:07 PM   {task}" for number, task in enumerate(tasks, 1)]
-    return "\n".join(["Task     Name     Created    Status", *rows, "", f"Worker status: {workers} active, 0 idle"])
+class Commands:
+    """Answers for DVC and git. shown: what `dvc exp show` prints; queue: how often it was run."""
+
+    def __init__(self) -> None:
+        self.shown, self.queue = SHOWN, 0
+
+    def output(self, *command: str) -> str:
+        return COMMIT if command[0] == "git" else self.shown
+
+    def run_queue(self, jobs: int, again: str) -> None:
+        self.queue += 1
 
 
 @pytest.fixture
-def queue(monkeypatch):
-    """Let `dvc queue status` give these answers, one after the other; the clock goes on by what is slept."""
-
-    def answers(*texts: str) -> list[float]:
-        left, now = list(texts), [0.0]
-        monkeypatch.setattr(sweep, "dvc", lambda *arguments: left.pop(0) if len(left) > 1 else left[0])
-        monkeypatch.setattr(sweep.time, "monotonic", lambda: now[0])
-        monkeypatch.setattr(sweep.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
-        return now
-
-    return answers
-
-
-@pytest.fixture
-def found(monkeypatch, tmp_path):
+def commands(monkeypatch, tmp_path) -> Commands:
+    fake = Commands()
+    (tmp_path / "params.yaml").write_text(Path("params.yaml").read_text())
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sweep, "_minutes", lambda experiment, model: 1.0)
-    return parse(SHOWN, "tiny", "vit_scratch")
+    monkeypatch.setattr(experiments, "output", fake.output)
+    monkeypatch.setattr(experiments, "run_queue", fake.run_queue)
+    monkeypatch.setattr(experiments, "training", lambda rev, model: {"seconds": 90.0} if rev.startswith("3") else {})
+    return fake
 
 
-def test_waiting_ends_with_the_last_experiment_and_tells_each_change_once(queue, capsys):
-    queue(
-        status("Queued", "Queued"),
-        status("Running", "Queued"),
-        status("Running", "Queued"),
-        status("Failed", "Running"),
-        status("Failed", "Success"),
-    )
-    sweep.wait("tiny", "again")
-    assert capsys.readouterr().out.splitlines() == [
-        "tiny: 0 of 2 experiments done, 0 running, 2 waiting",
-        "tiny: 0 of 2 experiments done, 1 running, 1 waiting",
-        "tiny: 1 of 2 experiments done (1 failed), 1 running, 0 waiting",
+def run(monkeypatch, name: str = "tiny") -> None:
+    monkeypatch.setattr(sys, "argv", ["sweep", "vit_scratch", name])
+    sweep.main()
+
+
+def changed(change) -> str:
+    shown = json.loads(SHOWN)
+    for baseline in shown:
+        baseline["experiments"] = [entry for entry in baseline["experiments"] or () if change(entry) is not False]
+    return json.dumps(shown)
+
+
+def test_experiments_of_the_sweep_alone_are_read_in_order(commands):
+    found = experiments.read("tiny", COMMIT)
+    assert [(one["name"], one["state"]) for one in found] == [
+        *((f"tiny-{number}", "success") for number in range(1, 5)),
+        ("tiny-5", "failed"),
     ]
+    assert [one["metrics"]["vit_scratch"]["val"]["top1"] for one in found[:4]] == [0.0, 0.0, 0.01, 0.0]
+    assert found[4]["metrics"] == {}, "what stood in the workspace is no result of a failed experiment"
+    assert found[2]["params"]["models.vit_scratch.adamw_lr"] == "0.003"
+    assert found[2]["params"]["models.vit_scratch.flip"] == "true", "not 1"
+    assert found[2]["params"]["data.source"] == "demo"
+    assert experiments.read("tin", COMMIT) == []
 
 
-def test_a_task_that_dvc_misses_for_a_moment_is_waited_for(queue, capsys):
-    # Seen with two workers: a task is in neither list while it goes from waiting to running.
-    queue(status("Success"), status("Success", "Running"), status("Success", "Success"))
-    sweep.wait("tiny", "again")
-    assert "1 running" in capsys.readouterr().out
+def test_an_experiment_whose_task_was_removed_from_the_queue_still_counts(commands):
+    commands.shown = changed(lambda entry: entry.update(executor=None))
+    assert [one["state"] for one in experiments.read("tiny", COMMIT)] == [*["success"] * 4, "failed"]
 
 
-def test_a_queue_without_a_worker_is_not_waited_for(queue):
-    now = queue(status("Running", "Queued"), status("Queued", "Queued", workers=0))
-    with pytest.raises(UserError, match="2 waiting, but no worker: `dvc queue start`, then `again`"):
-        sweep.wait("tiny", "again")
-    assert sweep.PATIENCE < now[0] < sweep.PATIENCE + 60
+def test_settings_are_ranked_by_validation_and_seeds_repeat_them(commands):
+    found = experiments.read("tiny", COMMIT)
+    tried, settings = sweep.rank(found, "vit_scratch")
+    assert tried == ["embed_dim", "adamw_lr"]  # the failed one had another width
+    assert settings["adamw_lr"].tolist() == ["0.003", "0.001"]
+    assert settings[["val_top1", "low", "high", "n"]].values.tolist() == [[0.005, 0.0, 0.01, 2], [0, 0, 0, 2]]
+    assert settings["experiments"].tolist() == [["tiny-3", "tiny-4"], ["tiny-1", "tiny-2"]]
+    assert settings["minutes"][0] == 1.5, "of the one that is known"
+    assert sweep.rank(found[:4], "vit_scratch")[0] == ["adamw_lr"]
+    assert sweep.rank(found[:2], "vit_scratch")[0] == ["seed"]
 
 
-def test_a_worker_may_take_a_minute_to_start(queue):
-    queue(*[status("Queued", workers=0)] * 10, status("Running"), status("Success"))
-    sweep.wait("tiny", "again")
+def test_table_and_figure_of_what_ended_well_and_the_failures_in_one_line(commands, monkeypatch):
+    with pytest.raises(UserError, match=re.escape("1 of 5 experiments failed: tiny-5; `dvc queue logs NAME` says why")):
+        run(monkeypatch)
+    text = sweep.TABLE.read_text()
+    assert "**Best: embed_dim = 24, adamw_lr = 0.003**, 0.50% top-1 on validation. `dvc exp apply tiny-3`" in text
+    assert "| 24 | 0.003 | 0.50% | 0.00% | 1.00% | 2 | 1.5 | tiny-3, tiny-4 |" in text.splitlines()
+    assert sweep.FIGURE.read_bytes().startswith(b"\x89PNG")
+    assert commands.queue == 1
 
 
-def test_table_and_picture_of_what_ended_well(found, capsys):
-    sweep.report(found[:4], "tiny", "vit_scratch", COMMIT)
-    assert (sweep.PICTURE).read_bytes().startswith(b"\x89PNG")
-    assert "| 0.003 | **0.50%**" in sweep.TABLE.read_text()
-    assert f"]({sweep.PICTURE.name})" in sweep.TABLE.read_text()
-    assert "Best: adamw_lr = 0.003, 0.50%" in capsys.readouterr().out
-
-
-def test_some_failed_the_others_are_drawn_and_the_failures_named(found):
-    with pytest.raises(UserError, match=r"1 of 5 experiments failed: tiny-5; `dvc queue logs NAME` says why"):
-        sweep.report(found, "tiny", "vit_scratch", COMMIT)
-    assert sweep.PICTURE.exists()
-    assert "Failed: tiny-5" in sweep.TABLE.read_text()
+def test_the_test_split_neither_shows_nor_chooses(commands):
+    before = sweep.rank(experiments.read("tiny", COMMIT), "vit_scratch")[1]
+    commands.shown = SHOWN.replace('"test": {"top1": 0.0', '"test": {"top1": 0.9')
+    assert commands.shown != SHOWN
+    pd.testing.assert_frame_equal(sweep.rank(experiments.read("tiny", COMMIT), "vit_scratch")[1], before)
 
 
 @pytest.mark.parametrize(
-    ("part", "line"),
+    ("change", "line"),
     [
-        (slice(4, 5), "1 of 1 experiments failed: tiny-5; `dvc queue logs NAME` says why"),
-        (slice(0, 0), "no experiment tiny under commit 46b07de70c: `dvc exp list --all` names those there are"),
-        (slice(0, 1), "all experiments of tiny have the same parameters: give SWEEP two values of one at least"),
+        (lambda entry: entry["name"] == "tiny-5", "1 of 1 experiments failed: tiny-5"),
+        (lambda entry: False, f"no experiment tiny under commit {COMMIT[:10]}"),
+        (lambda entry: entry["name"] == "tiny-1", "all experiments of vit_scratch have the same parameters"),
+        (
+            lambda entry: entry["executor"].update(state="running") if entry["name"] == "tiny-2" else None,
+            "1 of 5 experiments failed: tiny-5",
+        ),
+        (
+            lambda entry: entry["name"] != "tiny-5" and entry["executor"].update(state="queued"),
+            "4 of 4 experiments queued: tiny-1, tiny-2, tiny-3, tiny-4; python -m stages.tools.sweep vit_scratch tiny",
+        ),
     ],
 )
-def test_nothing_to_draw_is_one_line(found, part, line):
-    with pytest.raises(UserError) as refused:
-        sweep.report(found[part], "tiny", "vit_scratch", COMMIT)
-    assert str(refused.value).startswith(line)
-    assert "\n" not in str(refused.value)
-    assert not sweep.FOLDER.exists()
+def test_what_is_missing_is_one_line(commands, monkeypatch, change, line):
+    commands.shown = changed(change)
+    with pytest.raises(UserError, match=f"^{re.escape(line)}[^\n]*$"):
+        run(monkeypatch)
+
+
+def spec(**values):
+    settings = pd.DataFrame({**values, "val_top1": [0.1, 0.3, 0.2, 0.15][: len(next(iter(values.values())))]})
+    return charts.sweep(settings, list(values), "title").to_dict()
+
+
+def test_two_parameters_are_a_heat_map_and_others_a_panel_each_with_numbers_by_size():
+    cells, texts = spec(**{"lr": ["1e-2", "0.001"], "data.seed": ["1", "0"]})["layer"]
+    assert (cells["mark"]["type"], texts["mark"]["type"]) == ("rect", "text")
+    assert cells["encoding"]["x"]["sort"] == ["0.001", "1e-2"]
+    assert (cells["encoding"]["y"]["field"], cells["encoding"]["y"]["title"]) == ("data seed", "data.seed")
+    one, two, three = spec(a=["2", "10", "1"], b=["x", "null", "x"], c=["1", "2", "3"])["hconcat"]
+    assert one["layer"][0]["encoding"]["x"]["sort"] == ["1", "2", "10"]
+    assert two["layer"][0]["encoding"]["x"]["sort"] == ["x", "null"]
+    assert three["layer"][1]["encoding"]["y"]["aggregate"] == "max"
 
 
 def test_a_command_that_fails_is_named_with_what_it_said():
     with pytest.raises(UserError, match=r"`git no-such-command` failed: .*no-such-command"):
-        sweep.command_output("git", "no-such-command")
+        experiments.output("git", "no-such-command")
+
+
+def test_a_training_that_left_the_cache_has_no_record(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert experiments.training("HEAD", "vit_scratch") == {}

@@ -1,1 +1,1 @@
-"""`make bench`: training by this project against training by notebook, side by side. No stage of the pipeline."""
+"""`make bench`: training by this project against a baseline, and what a prediction costs. No stage of the pipeline."""

@@ -1,50 +1,40 @@
-"""One network in a process that does nothing else: how soon it answers, with how much memory, and how fast.
+"""One network in a process that does nothing else: how soon it predicts, with how much memory, and how fast.
 
-Imports what is heavy where it is used: the cold start counts what answering needs, and no more.
+Imports what is heavy where it is used: the cold start counts what predictions need, and no more.
 """
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from stages.common.errors import one_line_errors
+from psutil import Process
+
 from stages.common.hardware import peak_memory_mb
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    Logits = Callable[["np.ndarray"], "np.ndarray"]  # (N, S, S, 3) uint8 to (N, C) float32
-
 BATCH = 64  # images
-WARM_UP = 5  # calls that are not measured
+CALLS, BATCHES = 200, 10  # that are measured, of one image and of a batch each
 
 
-def main() -> None:
-    """Arguments: a saved classifier's folder or an ONNX file; images (64, S, S, 3) as .npy; threads; seconds for each
-    of the two measurements; when the process was started, in seconds since 1970. Prints one line of JSON.
-    """
-    model, images_file, threads, seconds, started = sys.argv[1:]
+def measure(model: Path, images_file: Path, threads: int) -> dict[str, float]:
+    """A saved classifier's folder or an ONNX file, in float32 on the CPU, on images (64, S, S, 3) uint8 as .npy."""
     import numpy as np
 
     images = np.load(images_file)
-    logits = load(Path(model), int(threads))
+    logits = load(model, threads)
     logits(images[:1])
-    found = {"cold_start_seconds": time.time() - float(started), "memory_mb": peak_memory_mb()}
-    single = durations(lambda: logits(images[:1]), float(seconds))
-    batches = durations(lambda: logits(images), float(seconds))
-    found |= {
-        "p50_ms": float(np.percentile(single, 50)) * 1e3,
-        "p95_ms": float(np.percentile(single, 95)) * 1e3,
-        "images_per_second": len(images) * len(batches) / sum(batches),
+    found = {"cold_start_seconds": time.time() - Process().create_time(), "memory_mb": peak_memory_mb()}
+    p50, p95 = np.percentile(forward_seconds(logits, images[:1], CALLS), (50, 95)) * 1e3
+    return found | {
+        "p50_ms": float(p50),
+        "p95_ms": float(p95),
+        "images_per_second": len(images) * BATCHES / sum(forward_seconds(logits, images, BATCHES)),
     }
-    print(json.dumps(found))
 
 
-def load(model: Path, threads: int) -> "Logits":
-    """The forward pass, in float32 on the CPU: of a saved classifier's folder by its framework, or of an ONNX file."""
+def load(model: Path, threads: int) -> Callable[[Any], Any]:
+    """Images (N, S, S, 3) uint8 to logits (N, C) float32: by the framework, or by what runs ONNX files."""
     if model.is_file():
         from stages.inference.onnx_model import OnnxModel
 
@@ -57,18 +47,11 @@ def load(model: Path, threads: int) -> "Logits":
     return load(model).logits
 
 
-def durations(call: Callable[[], object], seconds: float) -> list[float]:
-    """How long each call took, in seconds, for as many as `seconds` hold, after some that do not count."""
-    for _ in range(WARM_UP):
-        call()
-    found: list[float] = []
-    end = time.perf_counter() + seconds
-    while (started := time.perf_counter()) < end or not found:
-        call()
-        found.append(time.perf_counter() - started)
-    return found
-
-
-if __name__ == "__main__":
-    with one_line_errors("measuring"):
-        main()
+def forward_seconds(forward: Callable[[Any], Any], images: Any, repeats: int, warm_up: int = 5) -> list[float]:
+    """Seconds that each of `repeats` calls forward(images) took, after `warm_up` calls that do not count."""
+    seconds = []
+    for _ in range(warm_up + repeats):
+        started = time.perf_counter()
+        forward(images)
+        seconds.append(time.perf_counter() - started)
+    return seconds[warm_up:]
