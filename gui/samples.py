@@ -10,7 +10,7 @@ from gui.grid import data_uri
 SHOWN = 12  # per page
 # !important: Streamlit keeps images in labels at the size of an icon.
 STYLE = """<style>
-.st-key-samples button { padding: 3px; height: auto; }
+.st-key-samples button { padding: 3px; height: auto; border-radius: 7px; }
 .st-key-samples button img { width: 72px !important; height: 72px !important; max-width: none !important;
                              max-height: none !important; margin: 0; border-radius: 4px; vertical-align: top;
                              object-fit: fill !important; image-rendering: pixelated; }

@@ -8,7 +8,7 @@ from gui.registry import Model
 
 NAMED = 8  # classes of a prediction set, at most
 SET = "Prediction set (90\N{NARROW NO-BREAK SPACE}%)"
-PROMISE = "Over many images it holds the right class 9 times in 10."
+PROMISE = f"{SET}: over many images it holds the right class 9 times in 10."
 
 
 def prediction_set(names: Sequence[str], num_classes: int) -> str:
@@ -22,10 +22,7 @@ def ood_rule(model: Model) -> str:
     if model.ood_threshold is None:
         return "This model has no threshold for out-of-distribution images."
     wrongly = "about 5\N{NARROW NO-BREAK SPACE}%" if model.ood_flagged is None else percent(model.ood_flagged)
-    return (
-        f"Flagged where the top class has a probability below {percent(model.ood_threshold)}, "
-        f"as it has on {wrongly} of the test images."
-    )
+    return f"The top class has less than {percent(model.ood_threshold)}, as on {wrongly} of the test images."
 
 
 def verdict(truth: str, predicted: str) -> str:

@@ -71,9 +71,6 @@ def _unpacked(uploads: Sequence[UploadedFile]) -> tuple[list[File], list[Result]
 def _show(results: Sequence[Result], model: Model) -> None:
     answers = [row for result in results for row in batch.records(result)]
     errors = [{"image": result.image, "error": result.error} for result in results if result.error]
-    if not results:
-        st.info("There is no image in this: choose another ZIP file, or images.", icon=":material/folder_off:")
-        return
     st.markdown(f"**{len(answers):,}** of {len(results):,} images classified")
     if answers:
         columns = st.column_config
@@ -89,8 +86,8 @@ def _show(results: Sequence[Result], model: Model) -> None:
             alt="The answer to each image",
         )
     if errors:
-        st.warning(f"{len(errors):,} files could not be read", icon=":material/broken_image:")
-        st.dataframe(errors, hide_index=True, alt="The files that could not be read, and why")
+        st.warning(f"{len(errors):,} not classified", icon=":material/broken_image:")
+        st.dataframe(errors, hide_index=True, alt="The files that were not classified, and why")
     text = StringIO(newline="")
     batch.write_csv(results, text, errors=True)
     st.download_button(

@@ -37,12 +37,7 @@ def page() -> None:
     """Draw the page. The upload comes first: an image can be chosen while the model is loaded."""
     st.title("Classify an image")
     source = st.segmented_control(
-        "Source",
-        list(SOURCES),
-        default="upload",
-        format_func=SOURCES.__getitem__,
-        required=True,
-        label_visibility="collapsed",
+        "Source", list(SOURCES), default="upload", required=True, format_func=SOURCES.get, label_visibility="collapsed"
     )
     file = _uploaded() if source == "upload" else st.camera_input("Photo", help=PRIVATE) if source == "camera" else None
     with failures_as_sentences():
@@ -72,13 +67,8 @@ def choose_model() -> tuple[Version, Model, dict[str, Version]]:
 
 def choose_square(model: Model) -> Square:
     """How images become square; at first as the model's version says."""
-    return st.radio(
-        "Images that are not square",
-        list(SQUARES),
-        index=list(SQUARES).index(model.square),
-        format_func=SQUARES.__getitem__,
-        horizontal=True,
-    )
+    rules = list(SQUARES)
+    return st.radio("Images that are not square", rules, rules.index(model.square), SQUARES.get, horizontal=True)
 
 
 def _uploaded() -> UploadedFile | None:
@@ -92,8 +82,9 @@ def _uploaded() -> UploadedFile | None:
     )
     if len(files) < 2:
         return files[0] if files else None
-    # Without a key: another upload makes another selectbox, which starts with the last file.
-    return files[st.selectbox("Image", range(len(files)), len(files) - 1, format_func=lambda index: files[index].name)]
+    # Without a key: another upload makes another selectbox, which starts with the last file. Phones call all the same.
+    names = {index: f"{index + 1}: {file.name}" for index, file in enumerate(files)}
+    return files[st.selectbox("Image", list(names), len(files) - 1, names.get)]
 
 
 @st.cache_data(max_entries=1, scope="session", show_spinner=False)
@@ -128,12 +119,13 @@ def _classify(model: Model, chosen: Chosen, square: Square | None, versions: dic
     seen = model.prepare(chosen.image, square)
     uploaded, prepared = st.columns(2)
     with uploaded:
-        _show(chosen.image, "JPEG", "The image", _short(chosen.name))
+        _show(chosen.image, "JPEG", "The image", chosen.name)
     with prepared:
         size = f"{len(seen)} by {len(seen)} pixels"
         _show(seen, "PNG", f"The image as the model sees it, {size}", f"What the model sees: {size}")  # JPEG smears
     st.subheader("Answer", anchor=False)
     row, name = _answer(model, seen, chosen.truth, TOP_K)
+    st.caption(words.PROMISE)
     with st.container(horizontal=True, gap="medium"):
         why = st.toggle("Explain", key="why", help="Which parts of the image the answer rests on.")
         beside = len(versions) > 1 and st.toggle(f"All {len(versions)} models", key="beside")
@@ -160,7 +152,7 @@ def _answer(model: Model, seen: np.ndarray, truth: str, top_k: int) -> tuple[np.
     name = found.answers[0].class_name
     verdict = f"<p>{words.verdict(truth, name)}</p>" if truth else ""
     prediction_set = words.prediction_set(found.prediction_set, len(model.class_names))
-    st.html(f"{bars.chart(found.answers)}{verdict}<p>{prediction_set} <small>({words.PROMISE})</small></p>")
+    st.html(f"{bars.chart(found.answers)}{verdict}<p>{prediction_set}</p>")
     if found.out_of_distribution:
         st.warning(f"Out-of-distribution: the answer may mean nothing. {words.ood_rule(model)}", icon=":material/help:")
     return probabilities[0], name
@@ -183,7 +175,3 @@ def _occlusion(model: Model, seen: np.ndarray, class_index: int) -> Saliency:
 def _show(image: np.ndarray, sent_as: Literal["JPEG", "PNG"], alt: str, caption: str | None = None) -> None:
     width = max(1, round(BOX * image.shape[1] / max(image.shape)))
     st.image(pictures.fit(image, BOX * DENSITY), caption, alt=alt, width=width, output_format=sent_as)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 28 else f"{name[:14]}…{name[-13:]}"

@@ -34,7 +34,9 @@ def explorer_and_answers(model: str = "vit_scratch") -> tuple[Explorer, Answers]
 
 def tiles(page: AppTest) -> list[tuple[str, str, float]]:
     """Truth, what was said, and the confidence in per cent, of each picture shown."""
-    found = re.findall(r'"truth">(.*?)</span><span class="prediction">(.*?), ([\d.]+)\N{NARROW NO-BREAK SPACE}%', html(page))
+    found = re.findall(
+        r'"truth">(.*?)</span><span class="prediction">(.*?), ([\d.]+)\N{NARROW NO-BREAK SPACE}', html(page)
+    )
     return [(truth, said, float(sure)) for truth, said, sure in found]
 
 

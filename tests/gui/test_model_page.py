@@ -68,14 +68,9 @@ def test_a_database_is_shown_by_a_command_and_a_server_by_a_link(
     assert draw("model").code[0].value == f"mlflow ui --backend-store-uri '{tracking_uri}'"
     assert Registry(f"sqlite:///{registry.REPOSITORY}/mlflow.db").ui_command == "mlflow ui"
 
-    training = Registry.training
-
-    def over_a_server(asked: Registry, version: registry.Version) -> registry.Training:
-        server = Registry("https://someone:secret@host/")
-        server._asked = asked._asked  # the answers of the database, the address of a server
-        return training(server, version)
-
-    monkeypatch.setattr(Registry, "training", over_a_server)
+    server = Registry("https://someone:secret@host/")
+    server._asked = Registry(tracking_uri)._asked  # the answers of the database, the address of a server
+    monkeypatch.setattr(registry, "connect", lambda: server)
     page = draw("model")
     assert not page.code
     (link,) = page.get("link_button")
