@@ -43,8 +43,7 @@ def page() -> None:
     with failures_as_sentences():
         version, model, versions = choose_model()
         _introduce(version, model)
-        square = choose_square(model) if source != "sample" else None
-        chosen = _sample(version) if source == "sample" else None
+        square, chosen = (None, _sample(version)) if source == "sample" else (choose_square(model), None)
         if file is not None:
             try:
                 chosen = Chosen(_decoded(file.getvalue()), file.name)

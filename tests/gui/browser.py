@@ -37,21 +37,13 @@ def running_app(**environment: str) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    command = [
-        sys.executable,
-        "-m",
-        "streamlit",
-        "run",
-        "gui/app.py",
-        f"--server.port={port}",
-        "--server.headless=true",
-    ]
+    command = [sys.executable, "-m", "streamlit", "run", "gui/app.py"]
+    environment |= {"STREAMLIT_SERVER_PORT": str(port), "STREAMLIT_SERVER_HEADLESS": "true"}
     with subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, stdout=subprocess.DEVNULL) as server:
         try:
+            patience = Retry(PATIENCE // 500, backoff_factor=0.5, backoff_max=0.5)
             with requests.Session() as session:
-                session.mount(
-                    address, HTTPAdapter(max_retries=Retry(PATIENCE // 500, backoff_factor=0.5, backoff_max=0.5))
-                )
+                session.mount(address, HTTPAdapter(max_retries=patience))
                 session.get(f"{address}/_stcore/health").raise_for_status()
             yield address
         finally:
@@ -60,18 +52,12 @@ def running_app(**environment: str) -> Iterator[str]:
 
 @contextmanager
 def headless_browser() -> Iterator[Browser]:
-    """The system's Chromium without a window, before a camera that shows a test card.
-
-    RuntimeError if none is installed.
-    """
-    executable = chromium_executable()
-    if executable is None:
-        raise RuntimeError("no Chromium on the PATH: install it (Debian: apt-get install chromium)")
+    """The system's Chromium, else Playwright's own, without a window, before a camera that shows a test card."""
     expect.set_options(timeout=PATIENCE)
     camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     with (
         sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=executable, args=camera) as browser,
+        playwright.chromium.launch(executable_path=chromium_executable(), args=camera) as browser,
     ):
         yield browser
 

@@ -38,24 +38,23 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> dict[str, Path]:
-    """Files to upload, by name."""
+def files(tmp_path: Path) -> list[Path]:
+    """A red image, a blue one, a broken one, one that is too large, and a ZIP file."""
     contents = {
         "a_red_image_with_a_very_long_name_indeed.jpg": picture_file(RED, (640, 400), "JPEG"),
-        "large.bmp": picture_file(BLUE, (1200, 1000), "BMP"),  # 3.6 MB: more than form parsers keep in memory
+        "blue.bmp": picture_file(BLUE, (1200, 1000), "BMP"),  # 3.6 MB: more than form parsers keep in memory
         "broken.png": picture_file(BLUE)[:60],
         "too_large.png": bytes(33 * 2**20),
         "all.zip": zip_of({"red.png": picture_file(RED), "blue.png": picture_file(BLUE), "broken.png": b"broken"}),
     }
-    for name, content in contents.items():
-        (tmp_path / name).write_bytes(content)
-    return {Path(name).stem.split("_with")[0]: tmp_path / name for name in contents}
+    return [tmp_path / name for name, content in contents.items() if (tmp_path / name).write_bytes(content)]
 
 
 def test_uploads_and_photos_are_classified_and_written_nowhere(
-    register: Register, tracking_uri: str, tmp_path: Path, files: dict[str, Path], browser: Browser
+    register: Register, tracking_uri: str, tmp_path: Path, files: list[Path], browser: Browser
 ) -> None:
     register()
+    red, blue, broken, _, archive = files
     (tmp_path / "site").mkdir()
     (tmp_path / "site/sitecustomize.py").write_text(NOTE_WRITING)
     notes = tmp_path / "opened"
@@ -66,7 +65,7 @@ def test_uploads_and_photos_are_classified_and_written_nowhere(
         page = chromium.open_app(context, address)
         box = page.locator("[data-testid=stFileUploader]")
         before = box.bounding_box()  # before the registry and the model are there
-        rows = chromium.classify(page, files["a_red_image"])
+        rows = chromium.classify(page, red)
         assert before["y"] == box.bounding_box()["y"]
         expect(rows).to_have_count(5)
         expect(rows.first).to_contain_text("red apple plants")
@@ -74,8 +73,8 @@ def test_uploads_and_photos_are_classified_and_written_nowhere(
         assert chromium.brightness(page.locator(".answers").first, "color") < 100
         assert chromium.brightness(page.locator(".stApp").first, "backgroundColor") > 100
         written = notes.read_text()  # all is loaded now
-        expect(chromium.classify(page, files["large"]).first).to_contain_text("blue sea")
-        chromium.upload(page, files["broken"])
+        expect(chromium.classify(page, blue).first).to_contain_text("blue sea")
+        chromium.upload(page, broken)
         page.get_by_text("damaged").wait_for()
         expect(rows).to_have_count(0)
         assert page.locator("video").count() == 0
@@ -84,7 +83,7 @@ def test_uploads_and_photos_are_classified_and_written_nowhere(
         page.get_by_role("button", name="Take Photo").click()
         expect(rows).to_have_count(5)
         page = chromium.open_app(context, f"{address}/batch")
-        page.locator("input[type=file]").set_input_files(files["all"])
+        page.locator("input[type=file]").set_input_files(archive)
         page.get_by_text("2 of 3 images").wait_for()
         with page.expect_download() as download:
             page.get_by_role("button", name="Download CSV", exact=True).click()
@@ -95,16 +94,17 @@ def test_uploads_and_photos_are_classified_and_written_nowhere(
 
 
 def test_every_kind_of_answer_fits_a_phone_in_the_dark(
-    register: Register, log_comparison: LogComparison, tracking_uri: str, files: dict[str, Path], browser: Browser
+    register: Register, log_comparison: LogComparison, tracking_uri: str, files: list[Path], browser: Browser
 ) -> None:
     log_comparison(register(model="vit_scratch", alias="vit_scratch"))
     register(model="vit_transfer", alias="vit_transfer", champion=False)
+    red, blue, _, too_large, _ = files
     with (
         chromium.running_app(MLFLOW_TRACKING_URI=tracking_uri) as address,
         chromium.visitor(browser, chromium.PHONE, dark=True) as context,
     ):
         page = chromium.open_app(context, address)
-        rows = chromium.classify(page, files["a_red_image"], files["large"])
+        rows = chromium.classify(page, red, blue)
         expect(rows.first).to_contain_text("blue sea")
         page.get_by_role("combobox", name="Image").press("ArrowUp")
         page.keyboard.press("Enter")
@@ -120,7 +120,7 @@ def test_every_kind_of_answer_fits_a_phone_in_the_dark(
         assert chromium.overlaps(rows) == []
         assert chromium.brightness(page.locator(".answers").first, "color") > 180
         assert chromium.brightness(page.locator(".stApp").first, "backgroundColor") < 100
-        page.locator("input[type=file]").set_input_files(files["too_large"])
+        page.locator("input[type=file]").set_input_files(too_large)
         page.get_by_text("32.0MB or smaller").wait_for()
         expect(rows.first).to_contain_text("red apple")
 

@@ -15,6 +15,7 @@ from tests.gui.conftest import BLUE, RED, LogComparison, Register, picture_file,
 from tests.gui.pages import answers, draw, html, only_error, open_app, top_class, upload
 from tests.gui.test_picture_loader import REFUSED
 
+Break = Callable[[Register, Path], object]
 PAGES = ("classify", "batch", "compare", "mistakes", "model")
 
 
@@ -28,7 +29,11 @@ def without_library(folder: Path) -> None:
     code.write_text("import a_runtime_that_is_not_here\n" + code.read_text())
 
 
-BROKEN: dict[str, tuple[Callable[[Register, Path], object], str]] = {
+def spoiled(statement: str) -> Break:
+    return lambda register, folder: (register(), spoil(folder / "models/0", statement))
+
+
+BROKEN: dict[str, tuple[Break, str]] = {
     "no database": (lambda _, folder: (folder / "mlflow.db").unlink(), "make demo"),
     "nothing registered": (lambda *_: None, "make demo"),
     "no database file": (lambda _, folder: (folder / "mlflow.db").write_bytes(b"x" * 999), "mlflow.db"),
@@ -40,18 +45,9 @@ BROKEN: dict[str, tuple[Callable[[Register, Path], object], str]] = {
     "no classes": (lambda register, _: register(without=["class_names"]), "class_names"),
     "no superclasses": (lambda register, _: register(without=["superclass_of_class"]), "superclass_of_class"),
     "no square": (lambda register, _: register(without=["square"]), "square"),
-    "fails": (
-        lambda register, folder: (register(), spoil(folder / "models/0", "raise ValueError(7)")),
-        "ValueError: 7",
-    ),
-    "not a number": (
-        lambda register, folder: (register(), spoil(folder / "models/0", "return np.full((1, 6), np.nan)")),
-        "Version 1 of cifar100",
-    ),
-    "wrong shape": (
-        lambda register, folder: (register(), spoil(folder / "models/0", "return np.zeros((1, 5), np.float32)")),
-        "Version 1 of cifar100",
-    ),
+    "fails": (spoiled("raise ValueError(7)"), "ValueError: 7"),
+    "not a number": (spoiled("return np.full((1, 6), np.nan)"), "Version 1 of cifar100"),
+    "wrong shape": (spoiled("return np.zeros((1, 5), np.float32)"), "Version 1 of cifar100"),
 }
 
 
