@@ -128,7 +128,7 @@ def test_all_models_answer_side_by_side_and_a_broken_one_leaves_the_others_alone
 ) -> None:
     for model in ("vit_scratch", "vit_transfer", "mobilenet_transfer"):
         register(model=model, alias=model, champion=model == "vit_scratch")
-    shutil.rmtree(tmp_path / "models" / "1")
+    shutil.rmtree(tmp_path / "models" / "2")  # the second of the three, the last one follows
     page = upload(open_app(), picture_file(RED))
     assert len(answers(page)) == 1
     page.toggle(key="beside").set_value(True).run()
@@ -139,7 +139,7 @@ def test_all_models_answer_side_by_side_and_a_broken_one_leaves_the_others_alone
         ("red apple", 3),
     ]
     assert len(page.image) == 5  # two, and three heat maps
-    assert "Version 2 of cifar100-classifier" in page.error[0].value
+    assert "Version 3 of cifar100-classifier" in page.error[0].value
     assert len(page.error) == 1
     assert len(upload(page, GREY).warning) == 3  # each says that the image is out-of-distribution
 
@@ -201,6 +201,7 @@ def test_the_prediction_set_is_named_whatever_its_size(register: Register) -> No
     assert words.prediction_set(names[:-2], 100).endswith(
         "8 of 100 classes: <b>" + ", ".join(f"&lt;{n}&gt;" for n in range(8)) + "</b>"
     )
+    assert "<i>" not in words.verdict("<i>", "<i>") + words.explanation("<i>", 1, 0) + words.explanation("<i>", 1, 1)
     assert words.prediction_set(names, 100).endswith("&lt;7&gt;</b> and 2 more")
 
 
