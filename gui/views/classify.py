@@ -36,8 +36,9 @@ class Chosen(NamedTuple):
 def page() -> None:
     """Draw the page. The upload comes first: an image can be chosen while the model is loaded."""
     st.title("Classify an image")
+    sources, named = list(SOURCES), SOURCES.__getitem__
     source = st.segmented_control(
-        "Source", list(SOURCES), default="upload", required=True, format_func=SOURCES.get, label_visibility="collapsed"
+        "Source", sources, default="upload", required=True, format_func=named, label_visibility="collapsed"
     )
     file = _uploaded() if source == "upload" else st.camera_input("Photo", help=PRIVATE) if source == "camera" else None
     with failures_as_sentences():
@@ -66,8 +67,8 @@ def choose_model() -> tuple[Version, Model, dict[str, Version]]:
 
 def choose_square(model: Model) -> Square:
     """How images become square; at first as the model's version says."""
-    rules = list(SQUARES)
-    return st.radio("Images that are not square", rules, rules.index(model.square), SQUARES.get, horizontal=True)
+    rules, named = list(SQUARES), SQUARES.__getitem__
+    return st.radio("Images that are not square", rules, rules.index(model.square), named, horizontal=True)
 
 
 def _uploaded() -> UploadedFile | None:
@@ -81,9 +82,10 @@ def _uploaded() -> UploadedFile | None:
     )
     if len(files) < 2:
         return files[0] if files else None
-    # Without a key: another upload makes another selectbox, which starts with the last file. Phones call all the same.
-    names = {index: f"{index + 1}: {file.name}" for index, file in enumerate(files)}
-    return files[st.selectbox("Image", list(names), len(files) - 1, names.get)]
+    # Without a key: another upload makes another selectbox, which starts with the last file.
+    # Numbered, as phones give every photo the same name.
+    names = [f"{number}: {file.name}" for number, file in enumerate(files, start=1)]
+    return files[st.selectbox("Image", range(len(files)), len(files) - 1, names.__getitem__)]
 
 
 @st.cache_data(max_entries=1, scope="session", show_spinner=False)

@@ -61,7 +61,7 @@ def _origin(version: Version, training: Training) -> None:
     st.subheader("Training", anchor=False)
     tags = training.tags
     commit = tags.get("git_commit", "")[:SHOWN_OF_HASH]
-    facts = {
+    facts: dict[str, list[str | None]] = {
         "Trained": [
             _time(training.started / 1000),
             f"{training.seconds / 60:.1f} minutes" if training.seconds else "",

@@ -127,7 +127,7 @@ def test_a_rerun_classifies_nothing_again(register: Register, monkeypatch: pytes
 
 
 def test_no_files_and_too_many_are_results_too(register: Register, monkeypatch: pytest.MonkeyPatch) -> None:
-    register()
+    register(ood_threshold=None)
     page = upload(draw("batch"), ("empty.zip", zip_of({})))
     assert "**0** of 0" in page.markdown[0].value
     assert not page.dataframe

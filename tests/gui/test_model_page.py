@@ -19,12 +19,12 @@ def client(tracking_uri: str) -> MlflowClient:
     return MlflowClient(tracking_uri=tracking_uri)
 
 
-def give_run(client: MlflowClient, number: int) -> str:
+def give_run(client: MlflowClient, number: int, metrics: dict[str, float]) -> str:
     """Make a training run the one of a version, as registering a model with its run does; returns its id."""
     run = client.create_run(client.create_experiment(f"experiment {number}", "file:///nowhere"), tags=TAGS)
     for name, value in PARAMS.items():
         client.log_param(run.info.run_id, name, value)
-    for name, share in METRICS.items():
+    for name, share in metrics.items():
         client.log_metric(run.info.run_id, name, share)
     client.set_terminated(run.info.run_id, end_time=run.info.start_time + 522_000)
     found = client.get_model_version(NAME, str(number))
@@ -35,7 +35,7 @@ def give_run(client: MlflowClient, number: int) -> str:
 
 
 def test_the_champion_its_decision_metrics_and_training(register: Register, client: MlflowClient) -> None:
-    run_id = give_run(client, register(model="vit_transfer"))
+    run_id = give_run(client, register(model="vit_transfer"), METRICS)
     gate = "vit_transfer is champion with 80.46% top-1 on val, before vit_scratch (37.16%)"
     hashes = {"data_sha256": "d" * 64, "weights_sha256": "e" * 64, "onnx_sha256": "f" * 64}
     for tag, value in {"gate": gate, "source": "cifar100", **hashes}.items():
@@ -64,7 +64,7 @@ def test_the_champion_its_decision_metrics_and_training(register: Register, clie
 def test_a_database_is_shown_by_a_command_and_a_server_by_a_link(
     register: Register, client: MlflowClient, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_id = give_run(client, register())
+    run_id = give_run(client, register(), {})
     assert draw("model").code[0].value == f"mlflow ui --backend-store-uri '{tracking_uri}'"
     assert Registry(f"sqlite:///{registry.REPOSITORY}/mlflow.db").ui_command == "mlflow ui"
 
@@ -73,6 +73,7 @@ def test_a_database_is_shown_by_a_command_and_a_server_by_a_link(
     monkeypatch.setattr(registry, "connect", lambda: server)
     page = draw("model")
     assert not page.code
+    assert not page.metric
     (link,) = page.get("link_button")
     assert link.url.startswith("https://host/#/experiments/")
     assert link.url.endswith(f"/runs/{run_id}")
