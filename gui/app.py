@@ -1,4 +1,4 @@
-"""The app's door: `streamlit run gui/app.py`. Each page is a module of gui/views with a function `page`."""
+"""The app: `streamlit run gui/app.py`. Each page is the function `page` of a module of gui/views."""
 
 import ctypes
 import gc
@@ -8,41 +8,51 @@ from contextlib import suppress
 from pathlib import Path
 
 import streamlit as st
-from starlette.formparsers import MultiPartParser
 
 M_MMAP_THRESHOLD = -3  # of mallopt(3)
-ROOT = str(Path(__file__).resolve().parents[1])
-if ROOT not in sys.path:  # Streamlit puts gui/ there; its modules are imported as gui.* here as everywhere else
-    sys.path.insert(0, ROOT)
 
-from gui import archives  # noqa: E402
-from gui.views import batch, classify, compare, mistakes, model  # noqa: E402
 
-# Looking for garbage while MLflow is imported, which leaves none, takes half a second of the first answer.
-gc.set_threshold(100_000, 50, 50)
-# What is larger, as decoded pictures are, goes back to the system when it is freed. Left alone, glibc raises this limit
-# with every larger piece, and the heap of each thread that Streamlit runs keeps some megabytes.
-with suppress(AttributeError, OSError):
-    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**20)
+def main() -> None:
+    """Draw the page that was chosen. Streamlit runs this at every interaction."""
+    root = str(Path(__file__).resolve().parents[1])
+    if root not in sys.path:  # Streamlit puts gui/ there, not the folder above
+        sys.path.insert(0, root)
+    tune_process()
+    from gui.views import batch, classify, compare, mistakes, model
 
-# Beyond it, 1 MB by default, uploads go through a file.
-MultiPartParser.spool_max_size = archives.MAX_ARCHIVE_MEGABYTES * 2**20
-
-st.set_page_config(page_title="Picture classifier", page_icon="🔎", layout="centered")
-pages = [
-    st.Page(classify.page, title="Classify", url_path="classify", default=True),
-    st.Page(batch.page, title="Batch", url_path="batch"),
-    st.Page(compare.page, title="Compare", url_path="compare"),
-    st.Page(mistakes.page, title="Mistakes", url_path="mistakes"),
-    st.Page(model.page, title="Model", url_path="model"),
-]
-chosen = st.navigation(pages, position="top")
-try:
-    chosen.run()
-except Exception:  # a bug: what Streamlit would say of it names no way on
-    logging.getLogger("gui").exception("the page %s failed", chosen.title)
-    st.error(
-        "Something went wrong that should not have: try again or reload the page. The app's terminal says what it was.",
-        icon=":material/bug_report:",
+    st.set_page_config(page_title="Image classifier", page_icon="🔎")
+    views = {"Classify": classify, "Batch": batch, "Compare": compare, "Mistakes": mistakes, "Model": model}
+    chosen = st.navigation(
+        [
+            st.Page(view.page, title=title, url_path=title.lower(), default=view is classify)
+            for title, view in views.items()
+        ],
+        position="top",
     )
-    st.button("Try again", icon=":material/refresh:", key="again")
+    try:
+        chosen.run()
+    except Exception:  # a bug: what Streamlit would say of it names no way on
+        logging.getLogger("gui").exception("the page %s failed", chosen.title)
+        st.error("Internal error: try again. The traceback is in the app's terminal.", icon=":material/bug_report:")
+        st.button("Try again", icon=":material/refresh:", key="again")
+
+
+@st.cache_resource(show_spinner=False)
+def tune_process() -> None:
+    """Keep answers fast, memory flat and uploads off the disk; once per process."""
+    from starlette.formparsers import MultiPartParser
+
+    from gui.archives import MAX_ARCHIVE_MEGABYTES
+
+    # The garbage collector would run for half a second while MLflow is imported, and find nothing.
+    gc.set_threshold(100_000, 50, 50)
+    # Larger blocks, such as decoded images, go back to the system when they are freed. By default glibc raises this
+    # threshold with every larger block, and the heap of each of Streamlit's threads keeps some megabytes.
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**20)
+    # Larger uploads go through a file; the default is 1 MB.
+    MultiPartParser.spool_max_size = MAX_ARCHIVE_MEGABYTES * 2**20
+
+
+if __name__ == "__main__":
+    main()

@@ -1,55 +1,43 @@
-"""A gallery of test pictures to click on: buttons that are pictures, so that the keyboard reaches them as well."""
+"""A gallery of test images to choose from: buttons, so that the keyboard reaches them as well."""
 
-from base64 import b64encode
 from collections.abc import Sequence
-from io import BytesIO
 
 import numpy as np
 import streamlit as st
-from PIL import Image
 
-SHOWN = 12
-SIDE = 72  # CSS pixels
-# !important: Streamlit keeps pictures in labels at the size of an icon.
-STYLE = f"""<style>
-.st-key-samples button {{ padding: 3px; min-height: 0; }}
-.st-key-samples button img {{ width: {SIDE}px !important; height: {SIDE}px !important; max-width: none !important;
+from gui.grid import data_uri
+
+SHOWN = 12  # per page
+# !important: Streamlit keeps images in labels at the size of an icon.
+STYLE = """<style>
+.st-key-samples button { padding: 3px; height: auto; border-radius: 7px; }
+.st-key-samples button img { width: 72px !important; height: 72px !important; max-width: none !important;
                              max-height: none !important; margin: 0; border-radius: 4px; vertical-align: top;
-                             object-fit: fill !important; image-rendering: pixelated; }}
+                             object-fit: fill !important; image-rendering: pixelated; }
 </style>"""
 
 
 def choose(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> int | None:
-    """Draw the gallery; returns the index of the picture that was clicked last, None before any was.
+    """Draw the gallery; returns the index of the image that was chosen last, None before any was.
 
     images: (N, H, W, 3) uint8; labels: (N,) int64.
     """
+
+    def label(index: int) -> str:
+        name = "".join(letter if letter.isalnum() else " " for letter in class_names[labels[index]])
+        return f"![{name}]({data_uri(images[index])})"
+
     st.html(STYLE)
-    draw = st.session_state.setdefault("samples_draw", 0)
-    with st.container(key="samples", horizontal=True, gap="small"):
-        for index in drawn(len(images), draw):
-            name = class_names[labels[index]]
-            picture = f"![{_alt(name)}](data:image/png;base64,{_png(images[index])})"
-            if st.button(picture, key=f"sample {index}"):
-                st.session_state["sample"] = index
-    if st.button("Other pictures", icon=":material/casino:"):
-        st.session_state["samples_draw"] = draw + 1
-        st.rerun()
-    clicked = st.session_state.get("sample", len(images))
-    return clicked if clicked < len(images) else None
+    place = st.container(key="samples")
+    page = st.pagination(-(-len(images) // SHOWN), key="samples-page")
+    shown = on_page(len(images), page)
+    chosen = place.pills("Test images", shown, format_func=label, key=f"samples-{page}", label_visibility="collapsed")
+    if chosen is not None:
+        st.session_state["sample"] = chosen  # stays while other pages are looked at
+    index = st.session_state.get("sample", len(images))
+    return index if index < len(images) else None
 
 
-def drawn(number: int, draw: int) -> list[int]:
-    """Which of `number` pictures the gallery shows at its `draw`-th draw, always the same ones."""
-    rng = np.random.default_rng(draw)
-    return [int(index) for index in rng.choice(number, min(SHOWN, number), replace=False)]
-
-
-def _alt(name: str) -> str:
-    return "".join(letter if letter.isalnum() else " " for letter in name)
-
-
-def _png(picture: np.ndarray) -> str:
-    buffer = BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG")
-    return b64encode(buffer.getvalue()).decode("ascii")
+def on_page(number: int, page: int) -> list[int]:
+    """Which of `number` images are on a page: shuffled, or the first page would show one class; always the same."""
+    return np.random.default_rng(0).permutation(number)[(page - 1) * SHOWN : page * SHOWN].tolist()

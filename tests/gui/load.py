@@ -22,7 +22,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import connect
 
-from tests.gui.browser import started_app
+from tests.gui.browser import running_app
 from tests.gui.conftest import as_file
 
 PATIENCE = 60.0  # seconds for one answer
@@ -181,8 +181,8 @@ def main() -> int:
     parser.add_argument("--pictures", type=int, default=20, help="of each user")
     parser.add_argument("--rest", type=float, default=5.0, help="seconds between two pictures of a user")
     arguments = parser.parse_args()
-    with started_app() as (address, process):
-        server = psutil.Process(process.pid)
+    with running_app() as address:
+        server = psutil.Process().children()[0]
         started = time.monotonic()
         first = Seen()
         visit(address, 1, 0, 0, first)

@@ -1,6 +1,6 @@
 """Screenshots of the app for the README, by the champion of the tracking store in use.
 
-python -m tests.gui.screenshots [FOLDER] [--picture FILE] [--theme dark] [--phone]
+python -m tests.gui.screenshots [FOLDER] [--image FILE] [--dark] [--phone]
 """
 
 import argparse
@@ -8,56 +8,51 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import BrowserContext, Page
 
 from gui import comparison, registry
-from tests.gui.browser import PHONE, classify, headless_browser, open_app, running_app, screenshot, visitor
+from tests.gui.browser import PHONE, classify, headless_browser, open_app, running_app, screenshot, settle, visitor
 
 WINDOW = {"width": 1200, "height": 1090}  # pixels: what the README shows of a long page
-SHOWN = 0.48  # which of the test pictures is classified where none is given: this share of the way through them
+SHOWN = 0.48  # which of the test images is classified where none is given: this share of the way through them
 PATIENCE = 3_000  # milliseconds that charts are given to draw after their page is there
 
 
 def main() -> None:
-    """Start the app, classify a picture, open the comparison, save what the browser shows."""
+    """Start the app, classify an image, open the comparison, save what the browser shows."""
     parser = argparse.ArgumentParser(prog="python -m tests.gui.screenshots", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?", default=Path("docs"), help="where the PNG files go")
-    parser.add_argument("--picture", type=Path, help="picture to classify; without it, one of the test pictures")
-    parser.add_argument("--theme", choices=("light", "dark"), default="light")
-    parser.add_argument("--phone", action="store_true", help="at the width of a telephone")
+    parser.add_argument("--image", type=Path, help="image to classify; without it, one of the test images")
+    parser.add_argument("--dark", action="store_true", help="in the dark theme")
+    parser.add_argument("--phone", action="store_true", help="at the width of a phone")
     arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as temporary,
         running_app() as address,
         headless_browser() as browser,
-        visitor(browser, PHONE if arguments.phone else WINDOW, dark=arguments.theme == "dark") as context,
+        visitor(browser, PHONE if arguments.phone else WINDOW, arguments.dark) as context,
     ):
         page = open_app(context, address)
-        classify(page, arguments.picture or _test_picture(Path(temporary)))
-        page.get_by_text("Show what the answer rests on").click()
-        page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
-        page.wait_for_timeout(PATIENCE)
+        classify(page, arguments.image or _test_image(Path(temporary)))
+        page.get_by_text("Explain").click()
+        page.get_by_text("Orange: ").or_(page.get_by_text("No single part")).wait_for()
+        settle(page)
         screenshot(page, arguments.folder / "classify.png")
-        page = _open(context, f"{address}/compare")
+        page = context.new_page()
+        page.goto(f"{address}/compare")
+        page.locator(".images li").first.wait_for()  # the last thing on the page
+        settle(page)
+        page.wait_for_timeout(PATIENCE)
         page.screenshot(path=arguments.folder / "compare.png", animations="disabled")
     print(f"Written: {arguments.folder}/classify.png and {arguments.folder}/compare.png")
 
 
-def _test_picture(folder: Path) -> Path:
-    """One of the test pictures as a file."""
+def _test_image(folder: Path) -> Path:
+    """One of the test images as a file."""
     explorer = comparison.of(registry.wanted(registry.connect().champions())[0]).explorer()
-    file = folder / "picture.png"
+    file = folder / "image.png"
     Image.fromarray(explorer.images[int(SHOWN * len(explorer.images))]).save(file)
     return file
-
-
-def _open(context: BrowserContext, address: str) -> Page:
-    page = context.new_page()
-    page.goto(address)
-    page.locator(".pictures li").first.wait_for()  # the last thing on the page
-    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
-    page.wait_for_timeout(PATIENCE)
-    return page
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ pytestmark = [
         reason="no Chromium on the PATH (Debian: apt-get install chromium)",
     ),
 ]
-PICTURE = ".pictures li"
+PICTURE = ".images li"
 CHART = "[data-testid=stVegaLiteChart] :is(canvas, svg)"
 
 
@@ -77,7 +77,7 @@ def test_a_person_compares_models_and_sees_pictures(address: str, browser: Brows
         page = open_page(context, address, "compare", "Which model to ship?")
         expect(page.locator(CHART)).to_have_count(5)
         assert_fits(page)
-        assert chromium.brightness(page.locator(".pictures .truth").first, "color") > 180
+        assert chromium.brightness(page.locator(".images .truth").first, "color") > 180
         assert chromium.brightness(page.locator(".stApp"), "backgroundColor") < 60
         chromium.screenshot(page, tmp_path / "compare.png")
         assert (tmp_path / "compare.png").stat().st_size > 50_000
@@ -95,12 +95,12 @@ def test_a_person_looks_through_mistakes_with_the_keyboard(
     with chromium.visitor(browser) as context:
         page = open_page(context, address, "mistakes", "Mistakes")
         assert_fits(page)
-        expect(page.get_by_role("img", name="Test picture: ").first).to_be_visible()
+        expect(page.get_by_role("img", name="Test image: ").first).to_be_visible()
         choice = page.get_by_role("combobox", name="It shows")
         choice.focus()
         page.keyboard.type("white")
         page.keyboard.press("Enter")
-        truths = page.locator(".pictures .truth")
+        truths = page.locator(".images .truth")
         expect(truths.filter(has_not_text="white rabbit")).to_have_count(0)
         chromium.settle(page)
         assert set(truths.all_text_contents()) == {"white rabbit"}
@@ -125,7 +125,7 @@ def test_the_page_of_the_model_fits_a_telephone_in_the_dark(address: str, browse
     with chromium.visitor(browser, chromium.PHONE, dark=True) as context:
         page = context.new_page()
         page.goto(f"{address}/model")
-        page.get_by_role("heading", name="Champions so far").wait_for()
+        page.get_by_role("heading", name="Champion periods").wait_for()
         chromium.settle(page)
         assert page.locator(chromium.PIECES).count() > 4
         assert not chromium.overlaps(page.locator(chromium.PIECES))

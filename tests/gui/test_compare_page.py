@@ -83,7 +83,7 @@ def test_pictures_that_one_model_gets_right_and_the_other_does_not(champion_run:
     tiles = re.findall(r'"truth">(.*?)<.*?vit_scratch: (.*?), .*?mobilenet_transfer: (.*?), ', html(page))
     assert 0 < len(tiles) == min(count, 24)
     assert all((truth == a, truth == b) == wanted[kind] for truth, a, b in tiles)
-    assert html(page).count('alt="Test picture: ') == len(tiles)
+    assert html(page).count('alt="Test image: ') == len(tiles)
 
 
 def test_more_pictures_than_fit_a_page_are_on_the_next_one(champion_run: Path) -> None:

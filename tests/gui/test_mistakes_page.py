@@ -34,7 +34,9 @@ def explorer_and_answers(model: str = "vit_scratch") -> tuple[Explorer, Answers]
 
 def tiles(page: AppTest) -> list[tuple[str, str, float]]:
     """Truth, what was said, and the confidence in per cent, of each picture shown."""
-    found = re.findall(r'"truth">(.*?)</span><span class="said">(.*?), ([\d.]+)\N{NARROW NO-BREAK SPACE}%', html(page))
+    found = re.findall(
+        r'"truth">(.*?)</span><span class="prediction">(.*?), ([\d.]+)\N{NARROW NO-BREAK SPACE}', html(page)
+    )
     return [(truth, said, float(sure)) for truth, said, sure in found]
 
 
@@ -127,7 +129,7 @@ def test_a_picture_reaches_the_browser_pixel_by_pixel_with_its_alternative_text(
     row = select(explorer, answers, "wrong", None, None, None, (0, 1))[0]
     encoded, alt = re.search(r'src="data:image/png;base64,([^"]*)".*?alt="([^"]*)"', html(page)).groups()
     assert (np.asarray(Image.open(BytesIO(b64decode(encoded)))) == explorer.images[row]).all()
-    assert alt == f"Test picture: {explorer.class_names[explorer.labels[row]]}"
+    assert alt == f"Test image: {explorer.class_names[explorer.labels[row]]}"
 
 
 def test_a_page_of_photographs_is_no_more_than_two_hundred_kilobytes() -> None:
