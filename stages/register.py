@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from stages.common import paths
 from stages.common.errors import UserError, one_line_errors
 from stages.common.files import read_json, write_json
@@ -14,12 +12,12 @@ from stages.evaluation import predictions
 from stages.inference.exported import Exported
 from stages.inference.onnx_model import softmax
 from stages.models import params
-from stages.tracking.champion import Validation
-from stages.tracking.explorer import Explorer
+from stages.tracking import explorer
 from stages.tracking.gate import Gate
-from stages.tracking.package import Package
-from stages.tracking.registry import Comparison, Entry, Registration, register
-from stages.tracking.replay import Training
+from stages.tracking.package import PACKAGE_SHA256, Package
+from stages.tracking.registered_model import Decision, Validation
+from stages.tracking.registry import Entry, register
+from stages.tracking.replay import TrainingRecord
 from stages.tracking.store import Store
 
 EXAMPLE_IMAGES = 2
@@ -30,25 +28,24 @@ def main() -> None:
     settings = params.read()
     prepared = Prepared.open(paths.PREPARED)
     store = Store.of_repository(paths.repository_root())
+    name = f"{prepared.source}-classifier"
     entries = [_entry(model, prepared, settings.registry.square) for model in settings.models]
     registration = register(
         store,
         experiment=prepared.source,
-        name=f"{prepared.source}-classifier",
+        name=name,
         entries=entries,
-        comparison=Comparison(_reports(list(settings.models)), _explorer(entries, prepared)),
+        comparison={**_reports(list(settings.models)), **_explorer(entries, prepared)},
         train_images=prepared.split("train")[0],
         val=Validation(*prepared.split("val"), prepared.class_names, prepared.data_sha256),
         gate=Gate(settings.registry.gate, settings.registry.alpha),
     )
-    _write_report(registration)
+    decision, packages = registration.decision, {entry.package.exported.model: entry.package for entry in entries}
+    _write_report(name, decision, packages)
     # Held by neither git nor DVC's cache: a fresh clone lacks it, so DVC runs this stage there, too.
-    packages = {model: metadata["package_sha256"] for model, metadata in registration.metadata.items()}
-    write_json(paths.REGISTERED, packages)
-    decision = registration.decision
+    write_json(paths.REGISTERED, {model: package.metadata[PACKAGE_SHA256] for model, package in packages.items()})
     print(
-        f"Registered {', '.join(registration.versions)} as {registration.name}: {decision.reason} "
-        f"(champion: version {decision.champion}).\n"
+        f"Registered {', '.join(packages)} as {name}: {decision.reason} (champion: version {decision.champion}).\n"
         f"Classify an image: streamlit run gui/app.py\nLook at the runs:  {_pages(store)}"
     )
 
@@ -60,7 +57,7 @@ def _pages(store: Store) -> str:
 
 
 def _entry(model: str, prepared: Prepared, square: str) -> Entry:
-    exported, training = Exported.open(model), Training.read(paths.RUNS / model)
+    exported, training = Exported.open(model), TrainingRecord.read(paths.RUNS / model)
     exported.verified()  # before anything is registered
     if training.weights_sha256 != exported.description["weights_sha256"]:
         raise UserError(
@@ -76,7 +73,7 @@ def _entry(model: str, prepared: Prepared, square: str) -> Entry:
         "square": square,
         "temperature": _measure(metrics, model, "calibration", "temperature"),
         "conformal": {cover: _measure(metrics, model, "conformal", cover, "threshold") for cover in ("90", "95")},
-        "ood_threshold": _measure(metrics, model, "unfamiliar", "threshold"),
+        "ood_threshold": _measure(metrics, model, "ood", "threshold"),
         "data_sha256": prepared.data_sha256,
     }
     logits, val_labels = predictions.of_split(model, prepared, "val")
@@ -103,18 +100,14 @@ def _measure(metrics: Mapping[str, Any], model: str, *keys: str) -> float:
     return value
 
 
-def _explorer(entries: list[Entry], prepared: Prepared) -> Explorer:
-    def probabilities(entry: Entry) -> np.ndarray:
-        logits, _ = predictions.of_split(entry.model, prepared, "test")
-        return softmax(logits, entry.package.about["temperature"])
-
-    return Explorer(
-        dataset=_names(prepared),
-        data_sha256=prepared.data_sha256,
-        images=prepared.folder / "test_images.npy",
-        labels=prepared.folder / "test_labels.npy",
-        probabilities={entry.model: probabilities(entry) for entry in entries},
-    )
+def _explorer(entries: list[Entry], prepared: Prepared) -> dict[str, Path]:
+    probabilities = {}
+    for entry in entries:
+        model = entry.package.exported.model
+        logits, _ = predictions.of_split(model, prepared, "test")
+        probabilities[model] = softmax(logits, entry.package.about["temperature"])
+    images, labels = prepared.folder / "test_images.npy", prepared.folder / "test_labels.npy"
+    return explorer.write(paths.SCRATCH / explorer.FOLDER, images, labels, _names(prepared), probabilities)
 
 
 def _reports(models: list[str]) -> dict[str, Path]:
@@ -126,19 +119,20 @@ def _reports(models: list[str]) -> dict[str, Path]:
     return {file.relative_to(paths.REPORTS).as_posix(): file for file in files}
 
 
-def _write_report(registration: Registration) -> None:
+def _write_report(name: str, decision: Decision, packages: Mapping[str, Package]) -> None:
     """What was decided. In an empty store the same models give the same file; a champion that was there has a say."""
+    keys = ("precision", "onnx_sha256", "weights_sha256", "data_sha256")
     report = {
-        "registered_model": registration.name,
-        "champion": registration.decision.model,
-        "champion_weights_sha256": registration.decision.weights_sha256,
-        "decision": registration.decision.reason,
+        "registered_model": name,
+        "champion": decision.model,
+        "champion_weights_sha256": decision.weights_sha256,
+        "decision": decision.reason,
         "models": {
             model: {
-                "val_top1": metadata["metrics"]["val"]["top1"],
-                **{key: metadata[key] for key in ("precision", "onnx_sha256", "weights_sha256", "data_sha256")},
+                "val_top1": package.metrics["val"]["top1"],
+                **{key: package.metadata[key] for key in keys},
             }
-            for model, metadata in registration.metadata.items()
+            for model, package in packages.items()
         },
     }
     write_json(paths.REGISTERED_MODEL, report)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from stages.common import hardware, paths
 from stages.common.errors import one_line_errors
+from stages.common.files import json_sha256
 from stages.common.settings import process_rank
 from stages.data.dataset import Prepared
 from stages.models import DESCRIPTION, classifier_class, code_sha256, params
@@ -78,7 +79,7 @@ def main() -> None:
         tags={
             **lineage.git_tags(ignoring=RECORDED_ELSEWHERE),
             **lineage.dvc_tags(),
-            "params_sha256": lineage.content_sha256(read),
+            "params_sha256": json_sha256(read),
             "data_sha256": prepared.data_sha256,
         },
         dataset=DatasetUsed(

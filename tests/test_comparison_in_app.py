@@ -21,7 +21,7 @@ from stages.data.corruptions import CORRUPTIONS, SEVERITIES
 from stages.evaluation.summary import Answers, summarize
 from stages.inference.onnx_model import softmax
 from stages.models import params
-from stages.tracking.explorer import Explorer
+from stages.tracking import explorer
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = ["red_apple", "green_leaf", "blue_sea", "white_rabbit", "black_cat", "yellow_lemon"]
@@ -86,13 +86,13 @@ def test_every_table_has_its_columns_and_is_drawn(compared: Comparison) -> None:
 
 
 def test_the_explorer_holds_the_test_pictures_and_every_models_answers(compared: Comparison) -> None:
-    explorer = compared.explorer()
-    assert explorer.images.shape == (COUNTS["test"], SIZE, SIZE, 3)
-    assert explorer.models == MODELS
-    assert explorer.class_names[0] == "red apple"
-    assert explorer.superclass_of[5] == "plants"
+    shown = compared.explorer()
+    assert shown.images.shape == (COUNTS["test"], SIZE, SIZE, 3)
+    assert shown.models == MODELS
+    assert shown.class_names[0] == "red apple"
+    assert shown.superclass_of[5] == "plants"
     for model in MODELS:
-        top1 = (explorer.answers(model).predicted == explorer.labels).mean()
+        top1 = (shown.answers(model).predicted == shown.labels).mean()
         assert top1 == pytest.approx(compared.metrics(model)["test"]["top1"], abs=1e-6)
 
 
@@ -185,21 +185,17 @@ def _write_model(rng: np.random.Generator, model: str, labels: dict[str, np.ndar
 
 
 def _write_explorer(models: Sequence[str], data: dataset.Prepared) -> None:
-    folder = paths.REPORTS / "explorer"
-    folder.mkdir()
     probabilities = {}
     for model in models:
         temperature = json.loads((paths.METRICS / f"{model}.json").read_text())["calibration"]["temperature"]
         with np.load(paths.PREDICTIONS / f"{model}.npz") as stored:
             probabilities[model] = softmax(stored["test_logits"], temperature)
     about = ("source", "class_names", "superclass_names", "superclass_of_class")
-    Explorer(
-        dataset={key: getattr(data, key) for key in about},
-        data_sha256=data.data_sha256,
-        images=data.folder / "test_images.npy",
-        labels=data.folder / "test_labels.npy",
-        probabilities=probabilities,
-    ).write(folder)
+    names = {key: getattr(data, key) for key in about}
+    images, labels = (data.folder / f"test_{name}.npy" for name in ("images", "labels"))
+    for place, file in explorer.write(paths.REPORTS / explorer.FOLDER, images, labels, names, probabilities).items():
+        if not (paths.REPORTS / place).exists():
+            (paths.REPORTS / place).symlink_to(file.resolve())
 
 
 def _write_json(file: Path, content: dict[str, Any]) -> None:

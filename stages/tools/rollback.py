@@ -5,7 +5,7 @@ import argparse
 from stages.common import paths
 from stages.common.errors import one_line_errors
 from stages.models import params
-from stages.tracking.champion import roll_back
+from stages.tracking.registered_model import RegisteredModel
 from stages.tracking.store import Store
 
 
@@ -15,7 +15,8 @@ def main() -> None:
     parser.add_argument("--to", metavar="VERSION", help="this version, whether it was champion before or not")
     arguments = parser.parse_args()
     name = arguments.name or f"{params.read().data.source}-classifier"
-    done = roll_back(Store.of_repository(paths.repository_root()), name, arguments.to)
+    with Store.of_repository(paths.repository_root()).exclusive() as client:
+        done = RegisteredModel(client, name).roll_back(arguments.to)
     print(f"{name}: {done}. It stays until something newer is registered and passes the gate, or you choose again.")
 
 

@@ -1,59 +1,37 @@
-"""What the app needs to show a comparison picture by picture: all test pictures, and every model's answer to each."""
+"""What the app needs to show a comparison image by image: all test images, and every model's probabilities."""
 
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-FOLDER = "explorer"
+FOLDER = "explorer"  # among the artifacts of the comparison's run
 
 
-@dataclass(frozen=True)
-class Explorer:
-    """Test pictures and answers, not yet written.
+def write(
+    folder: Path, images: Path, labels: Path, dataset: Mapping[str, Any], probabilities: Mapping[str, np.ndarray]
+) -> dict[str, Path]:
+    """Write dataset.json and each model's probabilities into `folder`; returns all files, by their path in the run.
 
-    dataset: source, class_names, superclass_names, superclass_of_class.
-    data_sha256: content hash of the prepared set.
     images, labels: files of arrays (N, H, W, 3) uint8 and (N,) int64.
+    dataset: source, class_names, superclass_names, superclass_of_class.
     probabilities: of each model, calibrated, (N, C) between 0 and 1.
     """
-
-    dataset: Mapping[str, Any]
-    data_sha256: str
-    images: Path
-    labels: Path
-    probabilities: Mapping[str, np.ndarray]
-
-    @property
-    def sha256(self) -> str:
-        """Hash of all that `write` would write; the pictures, most of it, are known by the hash of their set."""
-        about = {**self.dataset, "models": self.models, "data_sha256": self.data_sha256}
-        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-        for array in self.probabilities.values():
-            digest.update(_stored(array).tobytes())
-        return digest.hexdigest()
-
-    @property
-    def models(self) -> list[str]:
-        """Names, in the order of the comparison."""
-        return list(self.probabilities)
-
-    def write(self, folder: Path) -> None:
-        """Write into `folder`, which must exist. The pictures are links: they are copied once, into the store."""
-        for name, file in (("images.npy", self.images), ("labels.npy", self.labels)):
-            (folder / name).symlink_to(file.resolve())
-        for model, array in self.probabilities.items():
-            np.save(folder / f"probabilities-{model}.npy", _stored(array), allow_pickle=False)
-        content = {**self.dataset, "models": self.models}
-        (folder / "dataset.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"images.npy": images, "labels.npy": labels, "dataset.json": folder / "dataset.json"}
+    content = {**dataset, "models": list(probabilities)}
+    files["dataset.json"].write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    for model, array in probabilities.items():
+        name = f"probabilities-{model}.npy"
+        files[name] = folder / name
+        np.save(files[name], _as_float16(array), allow_pickle=False)
+    return {f"{FOLDER}/{name}": file for name, file in files.items()}
 
 
-def _stored(probabilities: np.ndarray) -> np.ndarray:
-    """As float16; of classes that this would make equal the likeliest one stays ahead, by the smallest step."""
+def _as_float16(probabilities: np.ndarray) -> np.ndarray:
+    """(N, C) float16; of classes that this would make equal the likeliest one stays ahead, by the smallest step."""
     stored = probabilities.astype(np.float16)
     likeliest = probabilities.argmax(axis=1)
     rows = np.flatnonzero(stored.argmax(axis=1) != likeliest)

@@ -1,12 +1,9 @@
-"""Where a run comes from, as tags: commit, DVC stage and experiment, hash of the parameters."""
+"""Where a run comes from, as tags: commit, DVC stage and experiment."""
 
-import hashlib
-import json
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 GIT_TIMEOUT = 10.0  # seconds
 
@@ -35,11 +32,6 @@ def dvc_tags() -> dict[str, str]:
     """`dvc_stage` and `dvc_experiment`, as far as DVC runs this process."""
     names = {"dvc_stage": "DVC_STAGE", "dvc_experiment": "DVC_EXP_NAME"}
     return {tag: os.environ[variable] for tag, variable in names.items() if os.environ.get(variable)}
-
-
-def content_sha256(content: Mapping[str, Any]) -> str:
-    """Hash of a JSON-like mapping, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

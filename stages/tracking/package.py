@@ -1,4 +1,4 @@
-"""What a registered version holds: the ONNX file, the code that runs it, metadata and requirements."""
+"""What a registered version holds: the ONNX file, the code that runs it, metadata and requirements; its description."""
 
 import hashlib
 import shutil
@@ -14,14 +14,33 @@ import numpy as np
 from mlflow.models import Model, ModelSignature
 from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
+from stages.common.files import json_sha256
 from stages.inference import onnx_model
 from stages.inference.exported import Exported
-from stages.tracking.lineage import content_sha256
 
-MODEL_ARTIFACT = "model"  # as onnx_model.RegisteredModel knows it
+MODEL_ARTIFACT = "model"  # as the packaged code of onnx_model.py knows it
 MODEL_FILE = "model.onnx"  # whatever the precision
+TRAINING_IMAGES = "training_pictures.npy"  # in a registered package: (N,) uint64, see image_hashes
 ADDED_BY_MLFLOW = "registered_model_meta"
 LIBRARIES = ("mlflow", "numpy", "openvino", "pandas", "pillow")  # all that onnx_model.py imports
+PACKAGE_SHA256 = "package_sha256"  # of the metadata: ONNX file, data, classes, thresholds, format; a tag, too
+FILES_SHA256 = "files_sha256"  # tag: of all files of a version's package
+
+_CARD = """\
+Image classifier `{model}`, trained on {source}: {classes} classes in {superclasses} superclasses, one ONNX file in \
+{precision} (sha256 {onnx_sha256:.12}), run on the CPU by OpenVINO.
+
+- Input: images (N, H, W, 3) uint8, RGB, of any size. Those that are not square are {square}; all are brought to \
+{image_size} px.
+- Output: calibrated probabilities (N, {classes}) float32; with `params={{"top_k": k}}` a table: image, rank, class, \
+superclass, probability, 90 % prediction set, out-of-distribution flag.
+- Test top-1: {top1:.2%} (95 % interval {top1_low:.2%} to {top1_high:.2%}, n = {n_test:,}).
+
+```python
+model = mlflow.pyfunc.load_model("models:/{name}/{number}")
+model.predict(images, params={{"top_k": 5}})
+```"""
+_SQUARE = {"crop": "cropped to their centre", "pad": "padded with white"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +69,18 @@ class Package:
             "precision": self.exported.precision,
             "onnx_sha256": self.exported.sha256,
         }
-        return {**identity, "package_sha256": content_sha256(identity), "metrics": dict(self.metrics)}
+        return {**identity, PACKAGE_SHA256: json_sha256(identity), "metrics": dict(self.metrics)}
+
+    def card(self, name: str, number: str, n_test: int) -> str:
+        """What version `number` of the registered model `name` is, as Markdown; n_test: images of the test split."""
+        shown = {
+            **self.metadata,
+            **self.metrics["test"],
+            "classes": len(self.about["class_names"]),
+            "superclasses": len(self.about["superclass_names"]),
+            "square": _SQUARE[self.about["square"]],
+        }
+        return _CARD.format(**shown, name=name, number=number, n_test=n_test)
 
     def save(self, folder: Path, mlflow_model: Model | None = None) -> None:
         """Write the package into `folder`, which must not exist; nothing is downloaded, and no model loaded or run.
@@ -80,13 +110,19 @@ def files_sha256(folder: Path) -> str:
     return contents_sha256(files)
 
 
-def contents_sha256(files: Mapping[str, Path], also: str = "") -> str:
+def contents_sha256(files: Mapping[str, Path]) -> str:
     """Hash of files and the names they are given."""
-    digest = hashlib.sha256(also.encode())
+    digest = hashlib.sha256()
     for name, file in sorted(files.items()):
         content = file.read_bytes()
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
+
+
+def image_hashes(images: np.ndarray) -> np.ndarray:
+    """(N, H, W, 3) uint8 -> (N,) uint64, by which an image is known again; equal ones of 50,000 are no accident."""
+    digests = (hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in images)
+    return np.frombuffer(b"".join(digests), dtype="<u8")
 
 
 def _signature(num_classes: int) -> ModelSignature:

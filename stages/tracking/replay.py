@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from mlflow import MlflowClient
-from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from stages.common.errors import UserError
@@ -31,7 +30,7 @@ REPLAYED = "replayed"  # tag
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingRecord:
     """A training that is over, as `train` wrote it down.
 
     ended: milliseconds since 1970, UTC.
@@ -52,22 +51,19 @@ class Training:
         folder = Path(folder)
         try:
             record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-            history = _rows(folder / HISTORY)
-            # Trainings of former versions have neither.
-            steps = _rows(folder / STEPS) if (folder / STEPS).is_file() else []
-            file = folder / PARAMS
-            files = {PARAMS: file.read_text(encoding="utf-8")} if file.is_file() else {}
-            weights_sha256 = record[WEIGHTS_SHA256]
+            file = folder / PARAMS  # neither this nor STEPS is there of trainings of former versions
             description = RunDescription(
                 name=record["model"],
-                started=from_iso(record["started"]),
                 params=record["params"],
-                tags={**record["tags"], WEIGHTS_SHA256: weights_sha256},
+                tags={**record["tags"], WEIGHTS_SHA256: record[WEIGHTS_SHA256]},
+                started=from_iso(record["started"]),
                 dataset=DatasetUsed(**record["dataset"]) if record.get("dataset") else None,
                 training_id=record[TRAINING_ID],
-                files=files,
+                files={PARAMS: file.read_text(encoding="utf-8")} if file.is_file() else {},
             )
-            return cls(description, record["run_id"], from_iso(record["ended"]), weights_sha256, history, steps)
+            steps = _rows(folder / STEPS) if (folder / STEPS).is_file() else []
+            ended = from_iso(record["ended"])
+            return cls(description, record["run_id"], ended, record[WEIGHTS_SHA256], _rows(folder / HISTORY), steps)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{folder} holds no record of a training ({error!r}): train the model again") from error
 
@@ -77,22 +73,27 @@ def _rows(file: Path) -> list[dict[str, float]]:
         return [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(lines)]
 
 
-def ensure_run(client: MlflowClient, store: Store, experiment: str, training: Training) -> str:
+def ensure_run(client: MlflowClient, store: Store, experiment: str, training: TrainingRecord) -> str:
     """The id of the training's run in `experiment` of this store; rebuilt if there is none that is complete.
 
     A rebuilt run carries the original times and the tag `replayed`. Runs that the training began and could not finish
     are deleted: what they hold is in the rebuilt one.
     """
-    experiment_id = store.experiment(client, experiment)
-    known = [training.run_id] if training.run_id else []
-    attempts = _runs_of(client, experiment_id, training)
-    for run_id in known + [run.info.run_id for run in attempts]:
+    experiment_id, described = store.experiment(client, experiment), training.description
+    attempts = [run.info.run_id for run in described.find(client, experiment_id)]
+    for run_id in [training.run_id, *attempts] if training.run_id else attempts:
         if is_complete(client, run_id, experiment_id, training.weights_sha256):
-            _ensure_files(client, run_id, training)
+            there = {file.path for file in client.list_artifacts(run_id)}
+            for name in described.files.keys() - there:
+                client.log_text(run_id, described.files[name], name)
             return run_id
-    for unfinished in attempts:
-        client.delete_run(unfinished.info.run_id)
-    return _replay(client, experiment_id, training)
+    for run_id in attempts:
+        client.delete_run(run_id)
+    run_id, started = described.create(client, experiment_id), described.started
+    log_metrics(client, run_id, epoch_metrics(training.history, started) + step_metrics(training.steps, started))
+    client.set_tag(run_id, REPLAYED, "true")
+    client.set_terminated(run_id, "FINISHED", end_time=training.ended)
+    return run_id
 
 
 def is_complete(client: MlflowClient, run_id: str, experiment_id: str, weights_sha256: str) -> bool:
@@ -110,25 +111,3 @@ def is_complete(client: MlflowClient, run_id: str, experiment_id: str, weights_s
         and run.info.status == "FINISHED"
         and run.data.tags.get(WEIGHTS_SHA256) == weights_sha256
     )
-
-
-def _ensure_files(client: MlflowClient, run_id: str, training: Training) -> None:
-    """The run's small files, params.yaml among them, where its artifacts were lost."""
-    there = {file.path for file in client.list_artifacts(run_id)}
-    for name, text in training.description.files.items():
-        if name not in there:
-            client.log_text(run_id, text, name)
-
-
-def _runs_of(client: MlflowClient, experiment_id: str, training: Training) -> list[Run]:
-    condition = f"tags.{TRAINING_ID} = '{training.description.training_id}'"
-    return list(client.search_runs([experiment_id], condition, ViewType.ACTIVE_ONLY))
-
-
-def _replay(client: MlflowClient, experiment_id: str, training: Training) -> str:
-    run_id = training.description.create(client, experiment_id)
-    started = training.description.started
-    log_metrics(client, run_id, epoch_metrics(training.history, started) + step_metrics(training.steps, started))
-    client.set_tag(run_id, REPLAYED, "true")
-    client.set_terminated(run_id, "FINISHED", end_time=training.ended)
-    return run_id

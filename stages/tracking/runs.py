@@ -9,13 +9,12 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from queue import Empty, SimpleQueue
-from types import TracebackType
+from queue import SimpleQueue
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from stages.tracking.store import Store, quick_answers
@@ -27,11 +26,9 @@ WEIGHTS_SHA256 = "weights_sha256"  # tag: of the weights the training ended with
 PATIENCE_LOCAL = 15.0  # seconds to wait at the end of a training for what has not been written yet
 PATIENCE_REMOTE = 5.0
 WRITE_EVERY = 3.0  # seconds: a transaction for each step would take the training's processor time
-SYSTEM_METRICS = "system/"  # where MLflow's pages look for them
-MAX_METRICS = 1000  # per call, MLflow's limit
-MAX_PARAMS = 100
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
+Rows = Sequence[Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -70,28 +67,30 @@ class RunDescription:
     """
 
     name: str
-    started: int
     params: Mapping[str, Any]
     tags: Mapping[str, str]
+    started: int = field(default_factory=lambda: now())
     dataset: DatasetUsed | None = None
     training_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     files: Mapping[str, str] = field(default_factory=dict)
 
     def open(self, client: MlflowClient, experiment_id: str) -> str:
         """The run of this very training, where one was begun already, set to running again; else a new one."""
-        begun = client.search_runs([experiment_id], f"tags.{TRAINING_ID} = '{self.training_id}'")
+        begun = self.find(client, experiment_id)
         if not begun:
             return self.create(client, experiment_id)
         client.update_run(begun[0].info.run_id, "RUNNING")
         return begun[0].info.run_id
 
+    def find(self, client: MlflowClient, experiment_id: str) -> list[Run]:
+        """The runs in a store that show this very training."""
+        return list(client.search_runs([experiment_id], f"tags.{TRAINING_ID} = '{self.training_id}'"))
+
     def create(self, client: MlflowClient, experiment_id: str) -> str:
         """Create the run in a store, open; returns its id."""
         tags = {**self.tags, TRAINING_ID: self.training_id}
         run = client.create_run(experiment_id, start_time=self.started, tags=tags, run_name=self.name)
-        params = [Param(key, str(value)) for key, value in self.params.items()]
-        for start in range(0, len(params), MAX_PARAMS):
-            client.log_batch(run.info.run_id, params=params[start : start + MAX_PARAMS])
+        client.log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in self.params.items()])
         if self.dataset:
             client.log_inputs(run.info.run_id, [self.dataset.as_input()])
         for name, text in self.files.items():
@@ -99,7 +98,7 @@ class RunDescription:
         return run.info.run_id
 
 
-def epoch_metrics(history: Sequence[Mapping[str, float]], started: int) -> list[Metric]:
+def epoch_metrics(history: Rows, started: int) -> list[Metric]:
     """The curves, at the times when they were measured.
 
     history: one row per epoch: `epoch` from 1, `seconds` since the start, and the metrics.
@@ -108,12 +107,12 @@ def epoch_metrics(history: Sequence[Mapping[str, float]], started: int) -> list[
     return _curves(history, "epoch", started)
 
 
-def step_metrics(steps: Sequence[Mapping[str, float]], started: int) -> list[Metric]:
+def step_metrics(steps: Rows, started: int) -> list[Metric]:
     """The same of single steps, as `step_<name>`: the steps of one chart must compare. steps: `step` for `epoch`."""
     return _curves(steps, "step", started, "step_")
 
 
-def _curves(rows: Sequence[Mapping[str, float]], axis: str, started: int, prefix: str = "") -> list[Metric]:
+def _curves(rows: Rows, axis: str, started: int, prefix: str = "") -> list[Metric]:
     return [
         Metric(prefix + name, value, started + round(row["seconds"] * 1000), int(row[axis]))
         for row in rows
@@ -125,9 +124,8 @@ def _curves(rows: Sequence[Mapping[str, float]], axis: str, started: int, prefix
 def log_metrics(client: MlflowClient, run_id: str, metrics: Sequence[Metric]) -> None:
     """Log any number of metrics; those that are not finite are left out."""
     # MLflow stores infinity as 1.8e308, which flattens a chart.
-    metrics = [metric for metric in metrics if math.isfinite(metric.value)]
-    for start in range(0, len(metrics), MAX_METRICS):
-        client.log_batch(run_id, metrics=metrics[start : start + MAX_METRICS])
+    if finite := [metric for metric in metrics if math.isfinite(metric.value)]:
+        client.log_batch(run_id, metrics=finite)
 
 
 def to_iso(milliseconds: int) -> str:
@@ -144,6 +142,7 @@ def from_iso(text: str) -> int:
 class TrainingRun:
     """A run that follows a training. A thread of its own talks to the store: no call here waits but `finish`.
 
+    MLflow's own asynchronous logging is no help there: its threads keep the process from ending while a server hangs.
     Where tracking fails, or is too slow to be done a few seconds after the training, one line on stderr says so;
     `register` replays the run later.
 
@@ -154,27 +153,18 @@ class TrainingRun:
         run.record()  # for run.json
     """
 
-    def __init__(
-        self,
-        store: Store,
-        experiment: str,
-        description: RunDescription,
-        history: Sequence[Mapping[str, float]] = (),
-        steps: Sequence[Mapping[str, float]] = (),
-    ) -> None:
+    def __init__(self, store: Store, experiment: str, description: RunDescription) -> None:
         self.store = store
         self.experiment = experiment
         self.description = description
-        self.history = [dict(row) for row in history]
-        self.steps = [dict(row) for row in steps]
         self.ended: int | None = None
         self._final_tags: dict[str, str] = {}
         self._status: Status = "FINISHED"
         self._run_id: str | None = None
         self._failed = False
-        self._waiting: SimpleQueue[list[Metric] | None] = SimpleQueue()  # None: the training has ended
-        self._has_ended = False
-        self._thread = threading.Thread(target=self._follow, name="tracking", daemon=True)
+        self._measured: SimpleQueue[Metric] = SimpleQueue()
+        self._has_ended = threading.Event()
+        self._thread: threading.Thread
 
     @classmethod
     def start(
@@ -183,30 +173,19 @@ class TrainingRun:
         experiment: str,
         name: str,
         *,
-        params: Mapping[str, Any],
-        tags: Mapping[str, str],
-        dataset: DatasetUsed | None = None,
-        files: Mapping[str, str] | None = None,
-        training_id: str | None = None,
-        started: int | None = None,
-        history: Sequence[Mapping[str, float]] = (),
-        steps: Sequence[Mapping[str, float]] = (),
+        history: Rows = (),
+        steps: Rows = (),
+        **described: Any,
     ) -> Self:
-        """Begin a run called `name`; params are flat, with values of any type; files: see RunDescription.
+        """Begin a run called `name`; described: see RunDescription.
 
-        training_id, started, history, steps: of a training that was broken off and goes on: its run goes on too. The
-        rows of history and steps (see epoch_metrics, step_metrics) that the run lacks are logged again.
+        training_id, started, history, steps: of a training that was interrupted and is resumed: so is its run. The rows
+        of history and steps (see epoch_metrics, step_metrics) that the run lacks are logged again.
         """
-        description = RunDescription(
-            name,
-            now() if started is None else started,
-            dict(params),
-            dict(tags),
-            dataset,
-            training_id or uuid.uuid4().hex,
-            dict(files or {}),
-        )
-        run = cls(store, experiment, description, history, steps)
+        run = cls(store, experiment, RunDescription(name, **described))
+        # A copy: the training goes on with these lists.
+        before = [dict(row) for row in history], [dict(row) for row in steps]
+        run._thread = threading.Thread(target=run._follow, args=before, name="tracking", daemon=True)
         run._thread.start()
         return run
 
@@ -230,7 +209,7 @@ class TrainingRun:
         self.ended = now()
         self._status = status
         self._final_tags = dict(tags or {})
-        self._waiting.put(None)
+        self._has_ended.set()
         patience = PATIENCE_REMOTE if self.store.is_remote else PATIENCE_LOCAL
         self._thread.join(patience)
         if self._thread.is_alive():
@@ -255,108 +234,52 @@ class TrainingRun:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.finish()
-        else:
-            self.finish("KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED")
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.finish("FINISHED" if kind is None else "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED")
 
     def _log(self, step: int, metrics: Mapping[str, float]) -> None:
-        if self._failed or self.ended is not None:
-            return
-        moment = now()
-        self._waiting.put([Metric(name, float(value), moment, step) for name, value in metrics.items()])
+        if not self._failed:
+            moment = now()
+            for name, value in metrics.items():
+                self._measured.put(Metric(name, float(value), moment, step))
 
-    def _follow(self) -> None:
+    def _follow(self, history: Rows, steps: Rows) -> None:
+        """What the thread does. history, steps: what a training that is resumed has measured before."""
         try:
             with quick_answers():
                 client = self.store.client()
-                self._run_id = self.description.open(client, self.store.experiment(client, self.experiment))
-                self._log_again(client, self._run_id)
-                system = _System(self.store, self._run_id, self.description.started)
-                while not self._has_ended:
-                    log_metrics(client, self._run_id, self._next_metrics(system))
-                if self._final_tags:
-                    tags = [RunTag(key, str(value)) for key, value in self._final_tags.items()]
-                    client.log_batch(self._run_id, tags=tags)
-                client.set_terminated(self._run_id, self._status, end_time=self.ended)
+                experiment_id = self.store.experiment(client, self.experiment)
+                self._run_id = run_id = self.description.open(client, experiment_id)
+                log_metrics(client, run_id, self._missing(client, run_id, history, steps))
+                system = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=self.store.uri)
+                system.start()
+                while not self._has_ended.wait(WRITE_EVERY):
+                    self._write(client, run_id)
+                self._write(client, run_id)
+                system.finish()
+                client.log_batch(run_id, tags=[RunTag(key, str(value)) for key, value in self._final_tags.items()])
+                client.set_terminated(run_id, self._status, end_time=self.ended)
         except Exception as error:
             # Whatever MLflow, its HTTP library or the database raise: none of it is worth a training.
             self._fail(" ".join(str(error).split())[:200] or type(error).__name__)
 
-    def _log_again(self, client: MlflowClient, run_id: str) -> None:
-        """What a training that goes on has measured before and its run lacks."""
+    def _write(self, client: MlflowClient, run_id: str) -> None:
+        log_metrics(client, run_id, [self._measured.get() for _ in range(self._measured.qsize())])
+
+    def _missing(self, client: MlflowClient, run_id: str, history: Rows, steps: Rows) -> list[Metric]:
+        """What was measured before, and the run lacks."""
+        curves = epoch_metrics(history, self.description.started) + step_metrics(steps, self.description.started)
         known = {
             (name, metric.step)
-            for name in ("val_top1", "step_train_loss")
-            if self.history or self.steps
+            for name in {metric.key for metric in curves}
             for metric in client.get_metric_history(run_id, name)
         }
-        started = self.description.started
-        history = [row for row in self.history if ("val_top1", row["epoch"]) not in known]
-        steps = [row for row in self.steps if ("step_train_loss", row["step"]) not in known]
-        log_metrics(client, run_id, epoch_metrics(history, started) + step_metrics(steps, started))
-
-    def _next_metrics(self, system: "_System") -> list[Metric]:
-        """All that came within WRITE_EVERY seconds of the first, or until the training's end, which it notes.
-
-        The machine's are among them, each time it is their turn and at the end.
-        """
-        metrics: list[Metric] = []
-        deadline = math.inf
-        while not self._has_ended:
-            try:
-                until = min(deadline, system.due)
-                more = self._waiting.get(timeout=max(0.0, until - time.monotonic()))
-            except Empty:
-                if time.monotonic() >= deadline:
-                    break
-                more = system.measure()
-            if more is None:
-                self._has_ended = True
-                metrics += system.measure()
-                break
-            if not metrics:
-                deadline = time.monotonic() + WRITE_EVERY
-            metrics += more
-        return metrics
+        return [metric for metric in curves if (metric.key, metric.step) not in known]
 
     def _fail(self, reason: str) -> None:
         if not self._failed:
             self._failed = True
             print(f"tracking failed, training goes on without it ({reason})", file=sys.stderr, flush=True)
-
-
-class _System:
-    """Load of processor, memory, disk, network and GPU, by MLflow's own monitor, every ten seconds.
-
-    MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL changes that. MLflow's thread for it is not started: where tracking fails,
-    it would tell so a second time.
-    """
-
-    def __init__(self, store: Store, run_id: str, started: int) -> None:
-        self._monitor = SystemMetricsMonitor(run_id, tracking_uri=store.uri)
-        self._started = started
-        self.measure()  # the first load is that since the computer was started: nobody wants to see it
-
-    def measure(self) -> list[Metric]:
-        """What is measured now, as far as it can be; their step is the second of the training."""
-        self.due = time.monotonic() + self._monitor.sampling_interval
-        measured: dict[str, float] = {}
-        for monitor in self._monitor.monitors:
-            try:
-                monitor.collect_metrics()
-                measured |= monitor.aggregate_metrics()
-            except Exception:
-                # A driver that was updated, a disk that was unmounted: the curves of the training matter more.
-                continue
-            finally:
-                monitor.clear_metrics()
-        moment = now()
-        step = max(0, moment - self._started) // 1000
-        return [Metric(SYSTEM_METRICS + name, float(value), moment, step) for name, value in measured.items()]
 
 
 def now() -> int:

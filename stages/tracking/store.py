@@ -14,13 +14,11 @@ from urllib.parse import unquote, urlsplit
 import mlflow
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Experiment
 
 from stages.common.errors import UserError
 
 DATABASE = "mlflow.db"  # the name `mlflow ui` looks for in the folder it is started in
 ARTIFACTS = "mlartifacts"
-FOLDER_TAG = "artifacts_folder"  # on experiments made here: where their artifacts are meant to be
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's pages show the runs first, not its GenAI view
 SQLITE = "sqlite:///"
 # MLflow's own limits are made for jobs that may wait: seven retries of two minutes each.
@@ -28,6 +26,11 @@ HTTP_LIMITS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
+# Of every migration of a new database; of every attempt to reach what cannot be reached.
+LOG_LEVELS = {
+    logging.WARNING: ("mlflow", "alembic"),
+    logging.CRITICAL: ("mlflow.store.db.utils", "mlflow.system_metrics", "urllib3.connectionpool"),
 }
 
 
@@ -90,11 +93,9 @@ class Store:
 
         UserError where the store does not answer.
         """
-        # MLflow tells of every migration of a new database, and of every attempt to reach what cannot be reached.
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-        for name in ("mlflow.store.db.utils", "urllib3.connectionpool"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        for level, names in LOG_LEVELS.items():
+            for name in names:
+                logging.getLogger(name).setLevel(level)
         with self.lock("database"):
             client = MlflowClient(tracking_uri=self.uri)
         try:
@@ -109,16 +110,20 @@ class Store:
         return client
 
     @contextmanager
-    def as_default(self) -> Iterator[None]:
-        """Make this MLflow's store for the whole process: its registry asks no client which store it belongs to."""
+    def exclusive(self) -> Iterator[MlflowClient]:
+        """A client for one registration, or roll-back, at a time on this machine; UserError as of `client`.
+
+        Meanwhile this is MLflow's store for the whole process: its registry asks no client which store it belongs to.
+        """
         before = os.environ.get("MLFLOW_TRACKING_URI")
-        mlflow.set_tracking_uri(self.uri)
-        try:
-            yield
-        finally:
-            mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # forgets the variable, too
-            if before is not None:
-                os.environ["MLFLOW_TRACKING_URI"] = before
+        with self.lock("registration"):
+            mlflow.set_tracking_uri(self.uri)
+            try:
+                yield self.client()
+            finally:
+                mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # forgets the variable, too
+                if before is not None:
+                    os.environ["MLFLOW_TRACKING_URI"] = before
 
     def experiment(self, client: MlflowClient, name: str) -> str:
         """The id of the experiment of that name; created if missing, restored if deleted.
@@ -127,14 +132,15 @@ class Store:
         A database that was moved, or copied, still names the old folder, which cannot be changed: that experiment is
         renamed and a fresh one takes its place.
         """
+        location = (self.folder / ARTIFACTS / name).as_uri() if self.folder else None
         with self.lock("database"):
             experiment = client.get_experiment_by_name(name)
-            if experiment is not None and self._was_moved(experiment):
-                former = f"{name} (artifacts in {experiment.tags[FOLDER_TAG]}, {experiment.experiment_id})"
+            if experiment and location and _is_moved(experiment.artifact_location, location):
+                former = f"{name} (artifacts in {experiment.artifact_location}, {experiment.experiment_id})"
                 client.rename_experiment(experiment.experiment_id, former)
                 experiment = None
             if experiment is None:
-                return self._create_experiment(client, name)
+                return client.create_experiment(name, artifact_location=location, tags=KIND)
             if experiment.lifecycle_stage == "deleted":
                 client.restore_experiment(experiment.experiment_id)
             return experiment.experiment_id
@@ -144,41 +150,26 @@ class Store:
 
         Released when the holder ends, however it ends. UserError where its folder cannot be written.
         """
-        if self.folder is not None:
-            if not os.access(self.folder, os.W_OK):
-                raise UserError(
-                    f"cannot write the tracking database in {self.folder}: allow it, or set MLFLOW_TRACKING_URI"
-                )
-            return FileLock(self.folder / f"{DATABASE}.{purpose}.lock")  # git ignores mlflow.db*
-        # Not in the repository: its copies use the same server.
-        folder = Path(tempfile.gettempdir()) / f"mlflow-{os.getuid()}"
+        # Not in the repository where it is a server's: copies of the repository use the same one.
+        folder = self.folder or Path(tempfile.gettempdir()) / f"mlflow-{os.getuid()}"
         try:
-            folder.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"cannot create {folder} for lock files ({error.strerror}): allow it, or set TMPDIR"
-            ) from error
-        if not os.access(folder, os.W_OK):
-            raise UserError(f"cannot write lock files in {folder}: allow it, or set TMPDIR")
-        server = sha256(_one_name(self.shown_uri).encode()).hexdigest()[:16]
-        return FileLock(folder / f"{server}.{purpose}.lock")
-
-    def _create_experiment(self, client: MlflowClient, name: str) -> str:
-        if self.folder is None:
-            return client.create_experiment(name, tags=KIND)
-        artifacts = self.folder / ARTIFACTS
-        location = (artifacts / name).as_uri()
-        return client.create_experiment(name, artifact_location=location, tags={FOLDER_TAG: str(artifacts), **KIND})
-
-    def _was_moved(self, experiment: Experiment) -> bool:
-        meant = experiment.tags.get(FOLDER_TAG)
-        return self.folder is not None and meant is not None and meant != str(self.folder / ARTIFACTS)
+            if self.folder is None:
+                folder.mkdir(mode=0o700, exist_ok=True)
+            is_writable = os.access(folder, os.W_OK)
+        except OSError:
+            is_writable = False
+        if not is_writable:
+            other = "MLFLOW_TRACKING_URI" if self.folder else "TMPDIR"
+            raise UserError(f"cannot write the tracking database or its locks in {folder}: allow it, or set {other}")
+        if self.folder is not None:
+            return FileLock(folder / f"{DATABASE}.{purpose}.lock")  # git ignores mlflow.db*
+        # The same for those who write the host in capitals, or this machine as localhost.
+        parts = urlsplit(self.uri)
+        host = "127.0.0.1" if parts.hostname in ("localhost", "::1") else parts.hostname
+        server = f"{parts.scheme}://{host}:{parts.port}{parts.path.rstrip('/')}"
+        return FileLock(folder / f"{sha256(server.encode()).hexdigest()[:16]}.{purpose}.lock")
 
 
-def _one_name(uri: str) -> str:
-    """A server's URI as it is the same for those who write the host in capitals, or this machine as localhost."""
-    parts = urlsplit(uri)
-    host = parts.hostname or ""
-    if host in ("localhost", "::1"):
-        host = "127.0.0.1"
-    return f"{parts.scheme}://{host}:{parts.port}{parts.path.rstrip('/')}?{parts.query}"
+def _is_moved(location: str, expected: str) -> bool:
+    """Whether artifacts were to stand as `expected` beside a database that stood elsewhere."""
+    return location != expected and location.endswith("/".join(["", *expected.split("/")[-2:]]))

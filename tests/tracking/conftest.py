@@ -3,7 +3,7 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -15,20 +15,17 @@ from mlflow import MlflowClient
 
 from stages.common.files import file_sha256
 from stages.inference.exported import Exported
-from stages.tracking.champion import Validation
-from stages.tracking.explorer import Explorer
 from stages.tracking.package import Package
+from stages.tracking.registered_model import Validation
 from stages.tracking.registry import Entry
-from stages.tracking.replay import Training
+from stages.tracking.replay import TrainingRecord
 from stages.tracking.runs import DatasetUsed
 from stages.tracking.store import Store
 from tests import linear_onnx
 
-from .server import Server
-
 SIDE = 4
 CLASSES = ["apple", "bear", "clock"]
-VAL_PICTURES = 1000
+VAL_IMAGES = 1000
 REFERENCE_SEED = 1  # the model with these weights is right on four of five validation images; others on one of three
 ABOUT = {
     "source": "demo",
@@ -76,13 +73,6 @@ def client(store: Store) -> MlflowClient:
     return store.client()
 
 
-@pytest.fixture(scope="session")
-def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One `mlflow server` for all tests that leave it running; starting one takes seconds."""
-    with Server(tmp_path_factory.mktemp("server")) as server:
-        yield server
-
-
 @pytest.fixture
 def make_entry(tmp_path: Path) -> Callable[..., Entry]:
     """Makes an exported model: make_entry("a", val=0.5, test=0.4, seed=0); right on the first `val` of the images."""
@@ -93,9 +83,9 @@ def make_entry(tmp_path: Path) -> Callable[..., Entry]:
         exported = export(folder, model, seed)
         write_training(folder, model, exported.description["weights_sha256"], val, run_id)
         metrics = {"val": {"top1": val}, "test": {"top1": test, "top1_low": test - 0.01, "top1_high": test + 0.01}}
-        package = Package(exported, pictures(2), ABOUT, metrics)
-        right = np.arange(VAL_PICTURES) < round(val * VAL_PICTURES)
-        return Entry(package, Training.read(folder), right, n_test=2000)
+        package = Package(exported, random_images(2), ABOUT, metrics)
+        right = np.arange(VAL_IMAGES) < round(val * VAL_IMAGES)
+        return Entry(package, TrainingRecord.read(folder), right, n_test=2000)
 
     return make
 
@@ -105,20 +95,6 @@ def bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a pickle of bombs.py leaves its mark if anybody reads it."""
     monkeypatch.setenv("BOMB", str(tmp_path / "exploded"))
     return tmp_path / "exploded"
-
-
-@pytest.fixture
-def explorer(tmp_path: Path) -> Explorer:
-    np.save(tmp_path / "test_images.npy", pictures(5))
-    np.save(tmp_path / "test_labels.npy", np.arange(5))
-    dataset = {
-        "source": "demo",
-        "class_names": CLASSES,
-        "superclass_names": ["thing"],
-        "superclass_of_class": [0, 0, 0],
-    }
-    answers = {model: np.full((5, 3), share, np.float32) for model, share in (("a", 1 / 3), ("b", 0.25))}
-    return Explorer(dataset, "d" * 64, tmp_path / "test_images.npy", tmp_path / "test_labels.npy", answers)
 
 
 @pytest.fixture
@@ -175,8 +151,8 @@ def weights(seed: int) -> np.ndarray:
 def validation() -> Validation:
     """Images and labels that only the model of REFERENCE_SEED has learnt, all but every fifth."""
     classes = _classes(REFERENCE_SEED)
-    labels = np.where(np.arange(VAL_PICTURES) % 5 == 0, (classes + 1) % len(CLASSES), classes)
-    return Validation(pictures(VAL_PICTURES), labels, CLASSES, "d" * 64)
+    labels = np.where(np.arange(VAL_IMAGES) % 5 == 0, (classes + 1) % len(CLASSES), classes)
+    return Validation(random_images(VAL_IMAGES), labels, CLASSES, "d" * 64)
 
 
 def answers(seed: int) -> np.ndarray:
@@ -185,10 +161,10 @@ def answers(seed: int) -> np.ndarray:
 
 
 def _classes(seed: int) -> np.ndarray:
-    return (pictures(VAL_PICTURES).reshape(VAL_PICTURES, -1).astype(np.float32) @ weights(seed)).argmax(axis=1)
+    return (random_images(VAL_IMAGES).reshape(VAL_IMAGES, -1).astype(np.float32) @ weights(seed)).argmax(axis=1)
 
 
-def pictures(count: int, side: int = SIDE) -> np.ndarray:
+def random_images(count: int, side: int = SIDE) -> np.ndarray:
     """Random images (count, side, side, 3) uint8."""
     return np.random.default_rng(7).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 

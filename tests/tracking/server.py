@@ -14,7 +14,7 @@ import requests
 PATIENCE = 180.0  # seconds: it imports a good deal, and the machine may be busy
 
 
-class Server:
+class MlflowServer:
     """Runs in its folder until `kill`; may be started again there, on the same port."""
 
     def __init__(self, folder: Path) -> None:

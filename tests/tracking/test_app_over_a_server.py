@@ -11,7 +11,7 @@ from gui.registry import Version
 from tests.gui import small_comparison
 from tests.gui.conftest import METADATA
 
-from .server import Server
+from .server import MlflowServer
 
 NAMES = ("class_names", "superclass_names", "superclass_of_class")
 
@@ -23,7 +23,7 @@ def test_over_a_server_every_file_is_fetched_once_into_a_folder_that_goes_with_i
     files = tmp_path / "files"
     files.mkdir()
     small_comparison.write(files, *(METADATA[key] for key in NAMES))
-    with Server(tmp_path / "server") as server:
+    with MlflowServer(tmp_path / "server") as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
         registry.connect()
         client = MlflowClient(tracking_uri=server.uri)

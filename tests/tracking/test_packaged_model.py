@@ -19,7 +19,7 @@ from stages.inference.onnx_model import softmax
 from stages.tracking.registry import Entry
 
 from . import bombs
-from .conftest import ABOUT, CLASSES, SIDE, export, pictures, weights, with_about, with_metrics
+from .conftest import ABOUT, CLASSES, SIDE, export, random_images, weights, with_about, with_metrics
 
 
 @pytest.fixture
@@ -39,29 +39,29 @@ def _expected(images: np.ndarray) -> np.ndarray:
 
 
 def test_raw_images_become_calibrated_probabilities(packaged: PyFuncModel) -> None:
-    probabilities = packaged.predict(pictures(5))
+    probabilities = packaged.predict(random_images(5))
     assert probabilities.dtype == np.float32
     assert probabilities.std(axis=0).min() > 0.01
-    np.testing.assert_allclose(probabilities, _expected(pictures(5)), atol=1e-6)
+    np.testing.assert_allclose(probabilities, _expected(random_images(5)), atol=1e-6)
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-6)
 
 
 def test_larger_images_are_shrunk_and_others_made_square_by_the_versions_rule_or_the_one_asked_for(
     packaged: PyFuncModel,
 ) -> None:
-    large = pictures(2).repeat(3, axis=1).repeat(3, axis=2)
-    np.testing.assert_array_equal(packaged.predict(large), packaged.predict(pictures(2)))
+    large = random_images(2).repeat(3, axis=1).repeat(3, axis=2)
+    np.testing.assert_array_equal(packaged.predict(large), packaged.predict(random_images(2)))
     wide = np.full((2, SIDE, 3 * SIDE, 3), 77, np.uint8)
-    wide[:, :, SIDE : 2 * SIDE] = pictures(2)
-    np.testing.assert_array_equal(packaged.predict(wide), packaged.predict(pictures(2)))
+    wide[:, :, SIDE : 2 * SIDE] = random_images(2)
+    np.testing.assert_array_equal(packaged.predict(wide), packaged.predict(random_images(2)))
     padded = np.full((2, 3 * SIDE, 3 * SIDE, 3), 255, np.uint8)
     padded[:, SIDE : 2 * SIDE] = wide
     np.testing.assert_array_equal(packaged.predict(wide, params={"square": "pad"}), packaged.predict(padded))
 
 
 def test_top_k_gives_labelled_rows_with_prediction_set_and_flag(packaged: PyFuncModel) -> None:
-    probabilities = packaged.predict(pictures(2))
-    rows = packaged.predict(pictures(2), params={"top_k": 2})
+    probabilities = packaged.predict(random_images(2))
+    rows = packaged.predict(random_images(2), params={"top_k": 2})
     assert isinstance(rows, pd.DataFrame)
     columns = ["image", "rank", "class", "superclass", "probability", "prediction_set", "out_of_distribution"]
     assert list(rows.columns) == columns
@@ -82,14 +82,14 @@ def test_top_k_gives_labelled_rows_with_prediction_set_and_flag(packaged: PyFunc
 @pytest.mark.parametrize(
     "images",
     [
-        pictures(1).astype(np.float32),
-        pictures(1)[0],
-        pictures(1)[..., :2],
+        random_images(1).astype(np.float32),
+        random_images(1)[0],
+        random_images(1)[..., :2],
         np.zeros((1, 0, 4, 3), np.uint8),
         "image.png",
-        {"inputs": pictures(1)},
+        {"inputs": random_images(1)},
         [[[[0, 0, 256]]]],
-        [*pictures(1).tolist(), *pictures(1, side=5).tolist()],
+        [*random_images(1).tolist(), *random_images(1, side=5).tolist()],
     ],
 )
 def test_what_is_no_batch_of_images_is_refused(packaged: PyFuncModel, images: object) -> None:
@@ -100,14 +100,14 @@ def test_what_is_no_batch_of_images_is_refused(packaged: PyFuncModel, images: ob
 
 
 def test_nested_lists_are_images_too(packaged: PyFuncModel) -> None:
-    np.testing.assert_array_equal(packaged.predict(pictures(3).tolist()), packaged.predict(pictures(3)))
+    np.testing.assert_array_equal(packaged.predict(random_images(3).tolist()), packaged.predict(random_images(3)))
 
 
 @pytest.mark.parametrize("params", [{"top_k": -1}, {"top_k": 4}, {"square": "squeeze"}])
 def test_impossible_params_are_refused(packaged: PyFuncModel, params: dict[str, object]) -> None:
     [(name, value)] = params.items()
     with pytest.raises(MlflowException, match=f"^{name} = {value!r}: ") as refusal:
-        packaged.predict(pictures(1, side=6), params=params)
+        packaged.predict(random_images(1, side=6), params=params)
     assert refusal.value.get_http_status_code() == 400
 
 
@@ -119,7 +119,7 @@ def test_a_network_that_fails_is_an_answer_without_a_stack_trace(
 
     monkeypatch.setattr(packaged.unwrap_python_model().classifier.network, "logits", fail)
     with pytest.raises(MlflowException) as failure:
-        packaged.predict(pictures(2))
+        packaged.predict(random_images(2))
     assert failure.value.get_http_status_code() == 500
     assert json.loads(failure.value.serialize_as_json()) == {
         "error_code": "INTERNAL_ERROR",
@@ -128,8 +128,8 @@ def test_a_network_that_fails_is_an_answer_without_a_stack_trace(
 
 
 def test_an_empty_batch_gives_no_rows(packaged: PyFuncModel) -> None:
-    assert packaged.predict(pictures(0)).shape == (0, 3)
-    assert len(packaged.predict(pictures(0), params={"top_k": 2})) == 0
+    assert packaged.predict(random_images(0)).shape == (0, 3)
+    assert len(packaged.predict(random_images(0), params={"top_k": 2})) == 0
 
 
 def test_the_metadata_says_all_that_the_answers_need_and_where_the_model_comes_from(
@@ -205,7 +205,7 @@ def test_a_file_that_is_not_what_was_exported_is_not_packaged(
 
 def test_a_version_works_from_any_folder(saved: Path, tmp_path: Path) -> None:
     moved = shutil.move(saved, tmp_path / "elsewhere")
-    np.testing.assert_allclose(load_model(str(moved)).predict(pictures(1)), _expected(pictures(1)), atol=1e-6)
+    np.testing.assert_allclose(load_model(str(moved)).predict(random_images(1)), _expected(random_images(1)), atol=1e-6)
 
 
 @pytest.mark.parametrize(

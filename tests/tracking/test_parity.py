@@ -17,7 +17,7 @@ from stages.models import classifier_class, onnx_graph
 from stages.models.params import read
 from stages.tracking.package import Package
 
-from .conftest import ABOUT, pictures
+from .conftest import ABOUT, random_images
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
 # Small networks: the weights do not matter, only that both sides use the same ones.
@@ -67,7 +67,7 @@ def _make_answers_differ(classifier: Any, images: np.ndarray) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(SETTINGS))
 def test_served_probabilities_are_the_trained_networks_without_its_framework(name: str, tmp_path: Path) -> None:
-    images = pictures(24, side=32)
+    images = random_images(24, side=32)
     settings = read(SHIPPED).models[name].model_copy(update=SETTINGS[name])
     classifier = classifier_class(name)(settings, num_classes=NUM_CLASSES, image_size=32, seed=3)
     _make_answers_differ(classifier, images)

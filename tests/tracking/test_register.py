@@ -19,7 +19,7 @@ from stages.data import dataset
 from stages.inference.exported import DESCRIPTION
 from stages.tracking.store import Store
 
-from .conftest import CLASSES, REFERENCE_SEED, export, pictures, validation, write_training
+from .conftest import CLASSES, REFERENCE_SEED, export, random_images, validation, write_training
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
 METRICS = paths.METRICS / "tiny.json"
@@ -44,7 +44,7 @@ def repository(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         superclass_names=["thing", "being"],
         superclass_of_class=[0, 1, 0],
         splits={
-            "train": (pictures(9), np.arange(9) % 3),
+            "train": (random_images(9), np.arange(9) % 3),
             "val": (val.images[:600], val.labels[:600]),
             "test": (val.images[600:], val.labels[600:]),
         },
@@ -70,7 +70,7 @@ def test_what_was_measured_and_the_file_it_was_measured_on_make_the_version(repo
         model = load_model("models:/demo-classifier@champion")
     metadata = model.metadata.metadata
     exported = json.loads((paths.ONNX / "tiny" / DESCRIPTION).read_text())
-    assert metadata["ood_threshold"] == metrics["unfamiliar"]["threshold"]
+    assert metadata["ood_threshold"] == metrics["ood"]["threshold"]
     assert metadata["temperature"] == metrics["calibration"]["temperature"]
     assert metadata["conformal"] == {key: metrics["conformal"][key]["threshold"] for key in ("90", "95")}
     assert metadata["metrics"] == metrics

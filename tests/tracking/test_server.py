@@ -1,85 +1,113 @@
-"""Everything against a real `mlflow server`: SQLite store, artifacts through its HTTP proxy."""
+"""Everything against real `mlflow` processes: training, registration, roll-back, the app, the command line, serving."""
 
+import gc
 import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import requests
+from mlflow import MlflowClient
 from mlflow.pyfunc import load_model
+from PIL import Image
 
+from gui import registry as app
 from stages.tracking import registry
-from stages.tracking.champion import roll_back
-from stages.tracking.explorer import Explorer
 from stages.tracking.gate import Gate
-from stages.tracking.registry import Comparison, Entry, Registration
-from stages.tracking.replay import Training, ensure_run
+from stages.tracking.registered_model import RegisteredModel
+from stages.tracking.registry import Entry, Registration
+from stages.tracking.replay import TrainingRecord, ensure_run
 from stages.tracking.runs import TrainingRun
 from stages.tracking.store import Store
 
-from .conftest import pictures, validation
-from .server import PATIENCE, Server
+from . import bombs
+from .conftest import CLASSES, random_images, validation
+from .server import PATIENCE, MlflowServer
 
 pytestmark = pytest.mark.slow
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+NAME = "demo-classifier"
+GREY = [[[[100, 100, 100]] * 4] * 4]  # one image
+REFUSED: dict[str, tuple[Any, str]] = {
+    "fractions": ({"inputs": [[[[0.5, 0.1, 0.2]]]]}, "whole numbers from 0 to 255"),
+    "text": ({"inputs": [[[["a", "b", "c"]]]]}, "whole numbers from 0 to 255"),
+    "a file's name": ({"inputs": "image.png"}, "not str"),
+    "two sizes": ({"inputs": [GREY[0], GREY[0] * 2]}, "of one size"),
+    "no image": ({"inputs": []}, "with pixels"),
+    "columns": ({"dataframe_split": {"columns": ["a"], "data": [[1]]}}, "'inputs'"),
+    "top_k of 1000": ({"inputs": GREY, "params": {"top_k": 1000}}, "ask for 1 to 3 classes"),
+    "broken": ('{"inputs": [[[', "valid JSON"),
+}
 
-def test_register_fills_a_server_and_its_champion_comes_back_over_http(
-    running_server: Server,
-    root: Path,
-    tmp_path: Path,
-    make_entry: Callable[..., Entry],
-    explorer: Explorer,
-    monkeypatch: pytest.MonkeyPatch,
+
+def test_a_server_holds_registration_roll_back_and_what_app_and_command_line_classify_with(
+    root: Path, tmp_path: Path, make_entry: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", running_server.uri)
-    store = Store.of_repository(root)
     report = tmp_path / "comparison.md"
     report.write_text("# Comparison")
-    entries = [make_entry("a", val=0.3, seed=1), make_entry("b", val=0.6, seed=2)]
+    store = Store.of_repository(root)
 
-    def register() -> Registration:
-        comparison = Comparison({"comparison.md": report}, explorer)
+    def register(*entries: Entry) -> Registration:
+        files, images = {"comparison.md": report, "plots/a.md": report}, random_images(3)
         return registry.register(
-            store,
-            "demo",
-            "served-classifier",
-            entries,
-            comparison,
-            train_images=pictures(3),
-            val=validation(),
-            gate=Gate(),
+            store, "demo", NAME, entries, files, train_images=images, val=validation(), gate=Gate()
         )
 
-    first = register()
-    assert register() == first
-    client = store.client()
-    champion = client.get_model_version_by_alias("served-classifier", "champion")
-    run = client.get_run(champion.run_id)
-    assert (champion.tags["model"], run.data.tags["replayed"]) == ("b", "true")
-    assert run.info.artifact_uri.startswith("mlflow-artifacts:"), "through the server, not past it"
-    run_id = champion.tags["comparison_run_id"]
-    assert {file.path for file in client.list_artifacts(run_id)} == {"comparison.md", "explorer"}
-    images = client.download_artifacts(run_id, "explorer/images.npy", str(tmp_path))
-    assert (np.load(images, allow_pickle=False) == pictures(5)).all()
-    with store.as_default():
-        model = load_model("models:/served-classifier@champion")
-    assert model.predict(pictures(2)).shape == (2, 3)
-    assert not (root / "mlartifacts").exists()
+    with MlflowServer(tmp_path / "server") as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+        store = Store.of_repository(root)
+        entries = make_entry("a", val=0.3, seed=1), make_entry("b", val=0.6, seed=2)
+        first = register(*entries)
+        assert register(*entries) == first
+        client = store.client()
+        champion = client.get_model_version_by_alias(NAME, "champion")
+        run = client.get_run(champion.run_id)
+        assert (champion.tags["model"], run.data.tags["replayed"]) == ("b", "true")
+        assert run.info.artifact_uri.startswith("mlflow-artifacts:"), "through the server, not past it"
+        run_id = champion.tags["comparison_run_id"]
+        assert {file.path for file in client.list_artifacts(run_id)} == {"comparison.md", "plots"}
+        assert not (root / "mlartifacts").exists()
 
-    entries[:] = [make_entry("b", val=0.9, seed=3)]
-    assert "it took over from b (version 2): 90.00% against" in register().decision.reason, "it was asked over HTTP"
-    assert roll_back(store, "served-classifier") == "b (version 2) is champion in place of b (version 3)"
-    assert register().decision.champion == "2"
+        monkeypatch.setenv("MODEL_NAME", NAME)
+        model = app.load(app.wanted(app.connect().champions())[0])
+        assert (model.name, model.class_names) == ("b", CLASSES)
+        probabilities = model.probabilities(random_images(3))
+        for index, image in enumerate(random_images(3)):
+            Image.fromarray(image).save(tmp_path / f"{index}.png")
+        command = [sys.executable, "-m", "gui.classify", "--top", "1", *sorted(map(str, tmp_path.glob("*.png")))]
+        done = subprocess.run(command, cwd=REPOSITORY, env=os.environ, check=True, capture_output=True, text=True)
+        found = [json.loads(line)["answers"][0] for line in done.stdout.splitlines()]
+        assert [answer["class"] for answer in found] == [CLASSES[row.argmax()] for row in probabilities]
+        assert [each["probability"] for each in found] == pytest.approx(probabilities.max(1).tolist(), abs=1e-6)
+        (fetched,) = Path(tempfile.gettempdir()).glob("model-*/artifacts/model.onnx")
+        del model
+        gc.collect()
+        assert not fetched.exists(), "what a server sent goes with the model"
+
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+        newer = make_entry("b", val=0.9, seed=3)
+        assert "it took over from b (version 2): 90.00% against" in register(newer).decision.reason, "run over HTTP"
+        with store.exclusive() as client:
+            done_by_hand = RegisteredModel(client, NAME).roll_back()
+        assert done_by_hand == "b (version 2) is champion in place of b (version 3)"
+        assert register(newer).decision.champion == "2"
 
 
 def test_a_training_whose_server_is_killed_goes_on_says_so_once_and_is_replayed_later(
-    root: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server = Server(tmp_path / "killed")
+    server = MlflowServer(tmp_path / "killed")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     store = Store.of_repository(root)
     history = [{"epoch": epoch, "seconds": 2.0 * epoch, "val_top1": epoch / 10} for epoch in (1, 2, 3)]
@@ -108,12 +136,91 @@ def test_a_training_whose_server_is_killed_goes_on_says_so_once_and_is_replayed_
     rows = [f"{row['epoch']},{row['seconds']},{row['val_top1']}" for row in history]
     (folder / "history.csv").write_text("\n".join(["epoch,seconds,val_top1", *rows]) + "\n")
     with server:
-        replayed = ensure_run(client, store, "demo", Training.read(folder))
-        assert ensure_run(client, store, "demo", Training.read(folder)) == replayed
+        replayed = ensure_run(client, store, "demo", TrainingRecord.read(folder))
+        assert ensure_run(client, store, "demo", TrainingRecord.read(folder)) == replayed != begun
         assert [found.info.run_id for found in client.search_runs([store.experiment(client, "demo")])] == [replayed]
-        assert replayed != begun
         found = client.get_run(replayed)
         assert (found.info.status, found.data.tags["replayed"]) == ("FINISHED", "true")
         assert found.info.start_time == run.description.started
         points = client.get_metric_history(replayed, "val_top1")
         assert sorted((point.step, point.value) for point in points) == [(1, 0.1), (2, 0.2), (3, 0.3)]
+
+
+@contextmanager
+def mlflow_serves(package: Path) -> Iterator[str]:
+    """The URI of `mlflow models serve`, once it answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = ["mlflow", "models", "serve", "--model-uri", str(package), "--env-manager", "local", "--port", port]
+    with tempfile.TemporaryFile("w+") as log:  # a pipe that nobody reads would stop it once it is full
+        process = subprocess.Popen([sys.executable, "-m", *command], stdout=log, stderr=subprocess.STDOUT)
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while not _answers(f"http://127.0.0.1:{port}/ping"):
+                if process.poll() is not None:
+                    log.seek(0)
+                    pytest.fail(f"it ended:\n{log.read()}")
+                assert time.monotonic() < deadline, "no answer"
+                time.sleep(0.2)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _answers(uri: str) -> bool:
+    try:
+        return requests.get(uri, timeout=2).ok
+    except requests.RequestException:
+        return False
+
+
+def _ask(uri: str, body: Any) -> requests.Response:
+    data = body if isinstance(body, str) else json.dumps(body)
+    return requests.post(f"{uri}/invocations", data=data, headers={"Content-Type": "application/json"}, timeout=60)
+
+
+@pytest.fixture
+def package(make_entry: Callable[..., Entry], tmp_path: Path) -> Path:
+    make_entry().package.save(tmp_path / "package")
+    return tmp_path / "package"
+
+
+def test_mlflows_own_command_serves_a_package_and_refuses_bad_requests_without_repeating_them(package: Path) -> None:
+    expected = load_model(str(package)).predict(random_images(2))
+    with mlflow_serves(package) as uri:
+        found = _ask(uri, {"inputs": random_images(2).tolist()}).json()["predictions"]
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        example = (package / "serving_input_example.json").read_text()  # made by MLflow of the input example
+        assert np.shape(_ask(uri, example).json()["predictions"]) == (2, len(CLASSES))
+        rows = _ask(uri, {"inputs": GREY, "params": {"top_k": 2}}).json()["predictions"]
+        assert [(row["image"], row["rank"]) for row in rows] == [(0, 1), (0, 2)]
+        for name, (body, reason) in REFUSED.items():
+            answer = _ask(uri, body)
+            assert answer.status_code == 400, name
+            assert re.search(reason, answer.json()["message"]), (name, answer.text)
+            assert "stack_trace" not in answer.json() and "Traceback" not in answer.text, name
+        large = {"inputs": [[[[300, 0, 0]] * 100] * 100]}
+        assert len(_ask(uri, large).text) < 300
+
+
+@pytest.mark.parametrize(
+    ("plant", "reason"),
+    [(bombs.as_weights, "no ONNX model"), (bombs.as_python_model, "pickle is disallowed")],
+)
+def test_a_version_with_a_planted_pickle_is_not_served(
+    client: MlflowClient, root: Path, package: Path, bomb: Path, plant: Callable[[Path], None], reason: str
+) -> None:
+    plant(package)
+    client.create_registered_model(NAME)
+    version = client.create_model_version(NAME, package.as_uri())
+    client.set_registered_model_alias(NAME, "champion", version.version)
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{root / 'mlflow.db'}", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "true"}
+    command = [sys.executable, "-m", "gui.server", "--port", "0"]
+    done = subprocess.run(command, cwd=REPOSITORY, env=os.environ | store, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"server: Version 1 of {NAME} does not load")
+    assert reason in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not bomb.exists()
