@@ -54,7 +54,10 @@ def _make_answers_differ(classifier: Any, images: np.ndarray) -> None:
     if hasattr(classifier, "body"):
         import torch
 
-        torch.nn.init.normal_(classifier.body.head.weight)
+        # Logits of a trained network's size, up to 4: the difference is a millionth of the largest logit (float32), at any
+        # number of threads from 1 to 8. With weights of deviation 1, logits up to 35, it was up to 2e-5 of a probability.
+        generator = torch.Generator().manual_seed(0)
+        torch.nn.init.normal_(classifier.body.head.weight, std=0.1, generator=generator)
         return
     import keras
 
@@ -92,6 +95,6 @@ def test_served_probabilities_are_the_trained_networks_without_its_framework(nam
     assert len(set(served.argmax(axis=1))) > 1, "and so does top-1"
     difference = np.abs(served - expected).max()
     print(f"{name}: largest difference of probabilities {difference:.1e}")
-    assert difference < 1e-4
+    assert difference < 1e-5
     assert (served.argmax(axis=1) == expected.argmax(axis=1)).all()
     assert [row["class"] for row in rows if row["rank"] == 1] == [f"class {row.argmax()}" for row in expected]
