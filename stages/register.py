@@ -30,7 +30,7 @@ def main() -> None:
     store = Store.of_repository(paths.repository_root())
     name = f"{prepared.source}-classifier"
     entries = [_entry(model, prepared, settings.registry.square) for model in settings.models]
-    registration = register(
+    decision = register(
         store,
         experiment=prepared.source,
         name=name,
@@ -40,7 +40,7 @@ def main() -> None:
         val=Validation(*prepared.split("val"), prepared.class_names, prepared.data_sha256),
         gate=Gate(settings.registry.gate, settings.registry.alpha),
     )
-    decision, packages = registration.decision, {entry.package.exported.model: entry.package for entry in entries}
+    packages = {entry.package.exported.model: entry.package for entry in entries}
     _write_report(name, decision, packages)
     # Held by neither git nor DVC's cache: a fresh clone lacks it, so DVC runs this stage there, too.
     write_json(paths.REGISTERED, {model: package.metadata[PACKAGE_SHA256] for model, package in packages.items()})

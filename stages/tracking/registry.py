@@ -25,15 +25,15 @@ from stages.tracking.package import (
     image_hashes,
 )
 from stages.tracking.registered_model import Decision, GateCandidate, RegisteredModel, Validation, model_id
-from stages.tracking.replay import TrainingRecord, ensure_run, is_complete
-from stages.tracking.runs import log_metrics, now
+from stages.tracking.replay import TrainingRecord, ensure_run, finished_runs
+from stages.tracking.runs import WEIGHTS_SHA256, log_metrics, now
 from stages.tracking.store import Store
 
 COMPARISON = "comparison"  # name of the run that compares the models
 COMPARISON_SHA256 = "comparison_sha256"  # tag of it: hash of its files
 PLOTS_SHA256 = "plots_sha256"  # tag of a model's run: hash of its plots
 LOGGED_AGAIN = "logged_again"  # tag of a version: why the same package is registered a second time
-TAGS = ("model", "source", "weights_sha256", "onnx_sha256", "data_sha256", PACKAGE_SHA256)  # of a version
+TAGS = ("model", "source", WEIGHTS_SHA256, "onnx_sha256", "data_sha256", PACKAGE_SHA256)  # of a version
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,6 @@ class Entry:
     plots: Sequence[Path] = ()
 
 
-@dataclass(frozen=True)
-class Registration:
-    """What was done. versions: of each model."""
-
-    versions: dict[str, str]
-    decision: Decision
-
-
 def register(
     store: Store,
     experiment: str,
@@ -70,7 +62,7 @@ def register(
     train_images: np.ndarray,
     val: Validation,
     gate: Gate,
-) -> Registration:
+) -> Decision:
     """Bring the store up to date: runs, metrics, versions of the registered model `name`, aliases, champion.
 
     comparison: files of the run that compares the models, by their path in it.
@@ -100,8 +92,7 @@ def register(
                 client.update_model_version(name, number, card)
             candidates.append(GateCandidate(version, metrics["val"]["top1"], entry.right))
             client.set_registered_model_alias(name, candidates[-1].model, number)
-        decision = registered.decide(candidates, val, gate)
-    return Registration({candidate.model: str(candidate.version.version) for candidate in candidates}, decision)
+        return registered.decide(candidates, val, gate)
 
 
 def _ensure_version(
@@ -115,7 +106,8 @@ def _ensure_version(
             continue
         with tempfile.TemporaryDirectory() as folder:
             problem = registered.problem(version, Path(folder))
-        if not problem and not is_complete(client, version.run_id or "", experiment_id, tags["weights_sha256"]):
+        finished = finished_runs(client, experiment_id, {WEIGHTS_SHA256: tags[WEIGHTS_SHA256]})
+        if not problem and version.run_id not in finished:
             problem = f"its run {version.run_id} is gone"
         if not problem:
             return version
@@ -182,11 +174,10 @@ def _ensure_plots(client: MlflowClient, run_id: str, plots: Mapping[str, Path]) 
 def _ensure_comparison(client: MlflowClient, experiment_id: str, files: Mapping[str, Path]) -> str:
     """The id of the run that holds these files; created if there is none."""
     sha256 = contents_sha256(files)
-    for run in client.search_runs([experiment_id], f"tags.{COMPARISON_SHA256} = '{sha256}'"):
-        top_level = {file.path for file in client.list_artifacts(run.info.run_id)}
-        if run.info.status == "FINISHED" and top_level == {place.split("/")[0] for place in files}:
-            return run.info.run_id
-        client.delete_run(run.info.run_id)  # interrupted, or its artifacts are gone
+    for run_id in finished_runs(client, experiment_id, {COMPARISON_SHA256: sha256}):
+        if {file.path for file in client.list_artifacts(run_id)} == {place.split("/")[0] for place in files}:
+            return run_id
+        client.delete_run(run_id)  # its artifacts are gone
     run_id = client.create_run(experiment_id, run_name=COMPARISON, tags={COMPARISON_SHA256: sha256}).info.run_id
     _log_files(client, run_id, files)
     client.set_terminated(run_id)

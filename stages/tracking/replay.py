@@ -2,12 +2,12 @@
 
 import csv
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from stages.common.errors import UserError
 from stages.tracking.runs import (
@@ -16,10 +16,9 @@ from stages.tracking.runs import (
     WEIGHTS_SHA256,
     DatasetUsed,
     RunDescription,
-    epoch_metrics,
+    curves,
     from_iso,
     log_metrics,
-    step_metrics,
 )
 from stages.tracking.store import Store
 
@@ -34,15 +33,14 @@ class TrainingRecord:
     """A training that is over, as `train` wrote it down.
 
     ended: milliseconds since 1970, UTC.
-    history: one row per epoch: `epoch` from 1, `seconds` since the start, and the metrics. steps: the same of `step`s.
+    history, steps: see runs.curves.
     """
 
     description: RunDescription
-    run_id: str | None
     ended: int
     weights_sha256: str
     history: list[dict[str, float]]
-    steps: list[dict[str, float]] = field(default_factory=list)
+    steps: list[dict[str, float]]
 
     @classmethod
     def read(cls, folder: str | Path) -> Self:
@@ -63,7 +61,7 @@ class TrainingRecord:
             )
             steps = _rows(folder / STEPS) if (folder / STEPS).is_file() else []
             ended = from_iso(record["ended"])
-            return cls(description, record["run_id"], ended, record[WEIGHTS_SHA256], _rows(folder / HISTORY), steps)
+            return cls(description, ended, record[WEIGHTS_SHA256], _rows(folder / HISTORY), steps)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{folder} holds no record of a training ({error!r}): train the model again") from error
 
@@ -80,34 +78,23 @@ def ensure_run(client: MlflowClient, store: Store, experiment: str, training: Tr
     are deleted: what they hold is in the rebuilt one.
     """
     experiment_id, described = store.experiment(client, experiment), training.description
-    attempts = [run.info.run_id for run in described.find(client, experiment_id)]
-    for run_id in [training.run_id, *attempts] if training.run_id else attempts:
-        if is_complete(client, run_id, experiment_id, training.weights_sha256):
-            there = {file.path for file in client.list_artifacts(run_id)}
-            for name in described.files.keys() - there:
-                client.log_text(run_id, described.files[name], name)
-            return run_id
-    for run_id in attempts:
-        client.delete_run(run_id)
-    run_id, started = described.create(client, experiment_id), described.started
-    log_metrics(client, run_id, epoch_metrics(training.history, started) + step_metrics(training.steps, started))
+    tags = {TRAINING_ID: described.training_id, WEIGHTS_SHA256: training.weights_sha256}
+    for run_id in finished_runs(client, experiment_id, tags):
+        there = {file.path for file in client.list_artifacts(run_id)}
+        for name in described.files.keys() - there:
+            client.log_text(run_id, described.files[name], name)
+        return run_id
+    for run in described.find(client, experiment_id):
+        client.delete_run(run.info.run_id)
+    run_id = described.create(client, experiment_id)
+    log_metrics(client, run_id, curves(training.history, training.steps, described.started))
     client.set_tag(run_id, REPLAYED, "true")
     client.set_terminated(run_id, "FINISHED", end_time=training.ended)
     return run_id
 
 
-def is_complete(client: MlflowClient, run_id: str, experiment_id: str, weights_sha256: str) -> bool:
-    """Whether the run stands in the experiment and shows, from beginning to end, a training of these weights."""
-    try:
-        run = client.get_run(run_id)
-    except MlflowException as error:
-        # An id from another kind of store may not even be well-formed here.
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        return False
-    return (
-        run.info.experiment_id == experiment_id
-        and run.info.lifecycle_stage == "active"
-        and run.info.status == "FINISHED"
-        and run.data.tags.get(WEIGHTS_SHA256) == weights_sha256
-    )
+def finished_runs(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> list[str]:
+    """The ids of the runs of an experiment that have these tags and came to their end."""
+    conditions = [f"tags.{key} = '{value}'" for key, value in tags.items()]
+    runs = client.search_runs([experiment_id], " and ".join([*conditions, "attributes.status = 'FINISHED'"]))
+    return [run.info.run_id for run in runs]

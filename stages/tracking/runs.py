@@ -98,23 +98,15 @@ class RunDescription:
         return run.info.run_id
 
 
-def epoch_metrics(history: Rows, started: int) -> list[Metric]:
-    """The curves, at the times when they were measured.
+def curves(history: Rows, steps: Rows, started: int) -> list[Metric]:
+    """The curves of a training, at the times when they were measured; those of single steps as `step_<name>`.
 
-    history: one row per epoch: `epoch` from 1, `seconds` since the start, and the metrics.
+    history: one row per epoch: `epoch` from 1, `seconds` since the start, and the metrics. steps: the same of `step`s.
     started: milliseconds since 1970, UTC.
     """
-    return _curves(history, "epoch", started)
-
-
-def step_metrics(steps: Rows, started: int) -> list[Metric]:
-    """The same of single steps, as `step_<name>`: the steps of one chart must compare. steps: `step` for `epoch`."""
-    return _curves(steps, "step", started, "step_")
-
-
-def _curves(rows: Rows, axis: str, started: int, prefix: str = "") -> list[Metric]:
     return [
         Metric(prefix + name, value, started + round(row["seconds"] * 1000), int(row[axis]))
+        for rows, axis, prefix in ((history, "epoch", ""), (steps, "step", "step_"))
         for row in rows
         for name, value in row.items()
         if name not in (axis, "seconds")
@@ -168,24 +160,16 @@ class TrainingRun:
 
     @classmethod
     def start(
-        cls,
-        store: Store,
-        experiment: str,
-        name: str,
-        *,
-        history: Rows = (),
-        steps: Rows = (),
-        **described: Any,
+        cls, store: Store, experiment: str, name: str, *, history: Rows = (), steps: Rows = (), **described: Any
     ) -> Self:
         """Begin a run called `name`; described: see RunDescription.
 
         training_id, started, history, steps: of a training that was interrupted and is resumed: so is its run. The rows
-        of history and steps (see epoch_metrics, step_metrics) that the run lacks are logged again.
+        of history and steps (see curves) that the run lacks are logged again.
         """
         run = cls(store, experiment, RunDescription(name, **described))
-        # A copy: the training goes on with these lists.
-        before = [dict(row) for row in history], [dict(row) for row in steps]
-        run._thread = threading.Thread(target=run._follow, args=before, name="tracking", daemon=True)
+        before = curves(history, steps, run.description.started)
+        run._thread = threading.Thread(target=run._follow, args=(before,), name="tracking", daemon=True)
         run._thread.start()
         return run
 
@@ -243,14 +227,14 @@ class TrainingRun:
             for name, value in metrics.items():
                 self._measured.put(Metric(name, float(value), moment, step))
 
-    def _follow(self, history: Rows, steps: Rows) -> None:
-        """What the thread does. history, steps: what a training that is resumed has measured before."""
+    def _follow(self, before: Sequence[Metric]) -> None:
+        """What the thread does. before: what a training that is resumed has measured."""
         try:
             with quick_answers():
                 client = self.store.client()
                 experiment_id = self.store.experiment(client, self.experiment)
                 self._run_id = run_id = self.description.open(client, experiment_id)
-                log_metrics(client, run_id, self._missing(client, run_id, history, steps))
+                log_metrics(client, run_id, self._missing(client, run_id, before))
                 system = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=self.store.uri)
                 system.start()
                 while not self._has_ended.wait(WRITE_EVERY):
@@ -266,15 +250,14 @@ class TrainingRun:
     def _write(self, client: MlflowClient, run_id: str) -> None:
         log_metrics(client, run_id, [self._measured.get() for _ in range(self._measured.qsize())])
 
-    def _missing(self, client: MlflowClient, run_id: str, history: Rows, steps: Rows) -> list[Metric]:
+    def _missing(self, client: MlflowClient, run_id: str, measured: Sequence[Metric]) -> list[Metric]:
         """What was measured before, and the run lacks."""
-        curves = epoch_metrics(history, self.description.started) + step_metrics(steps, self.description.started)
         known = {
             (name, metric.step)
-            for name in {metric.key for metric in curves}
+            for name in {metric.key for metric in measured}
             for metric in client.get_metric_history(run_id, name)
         }
-        return [metric for metric in curves if (metric.key, metric.step) not in known]
+        return [metric for metric in measured if (metric.key, metric.step) not in known]
 
     def _fail(self, reason: str) -> None:
         if not self._failed:

@@ -77,11 +77,11 @@ def client(store: Store) -> MlflowClient:
 def make_entry(tmp_path: Path) -> Callable[..., Entry]:
     """Makes an exported model: make_entry("a", val=0.5, test=0.4, seed=0); right on the first `val` of the images."""
 
-    def make(model: str = "a", val: float = 0.5, test: float = 0.5, seed: int = 0, run_id: str | None = None) -> Entry:
+    def make(model: str = "a", val: float = 0.5, test: float = 0.5, seed: int = 0) -> Entry:
         folder = tmp_path / f"{model}-{seed}"
         folder.mkdir(exist_ok=True)
         exported = export(folder, model, seed)
-        write_training(folder, model, exported.description["weights_sha256"], val, run_id)
+        write_training(folder, model, exported.description["weights_sha256"], val)
         metrics = {"val": {"top1": val}, "test": {"top1": test, "top1_low": test - 0.01, "top1_high": test + 0.01}}
         package = Package(exported, random_images(2), ABOUT, metrics)
         right = np.arange(VAL_IMAGES) < round(val * VAL_IMAGES)
@@ -114,12 +114,12 @@ def export(folder: Path, model: str, seed: int, precision: str = "float32", name
     return Exported(model, description)
 
 
-def write_training(folder: Path, model: str, weights_sha256: str, val: float = 0.5, run_id: str | None = None) -> None:
+def write_training(folder: Path, model: str, weights_sha256: str, val: float = 0.5) -> None:
     """What the stage `train` tells of a training that ended with such weights."""
     record = {
         "model": model,
         "training_id": f"training-{folder.name}",
-        "run_id": run_id,
+        "run_id": None,
         "started": "2024-02-03T04:05:06.000+00:00",
         "ended": "2024-02-03T04:07:06.000+00:00",
         "params": {"lr": 0.1},

@@ -49,13 +49,13 @@ SERVE = """
 """
 
 
-def _make_answers_differ(classifier: Any, images: np.ndarray) -> None:
-    """As initial weights of two of them are, every image gets the same answer, which hides any difference."""
+def _make_predictions_differ(classifier: Any, images: np.ndarray) -> None:
+    """As initial weights of two of them are, every image gets the same probabilities, which hides any difference."""
     if hasattr(classifier, "body"):
         import torch
 
-        # Logits of a trained network's size, up to 4: the difference is a millionth of the largest logit (float32), at any
-        # number of threads from 1 to 8. With weights of deviation 1, logits up to 35, it was up to 2e-5 of a probability.
+        # Logits of a trained network's size, up to 4: float32 is right to about a millionth of the largest, at any
+        # number of threads (1 to 8 tried). With weights of deviation 1, logits up to 35, probabilities differed by 2e-5.
         generator = torch.Generator().manual_seed(0)
         torch.nn.init.normal_(classifier.body.head.weight, std=0.1, generator=generator)
         return
@@ -73,7 +73,7 @@ def test_served_probabilities_are_the_trained_networks_without_its_framework(nam
     images = random_images(24, side=32)
     settings = read(SHIPPED).models[name].model_copy(update=SETTINGS[name])
     classifier = classifier_class(name)(settings, num_classes=NUM_CLASSES, image_size=32, seed=3)
-    _make_answers_differ(classifier, images)
+    _make_predictions_differ(classifier, images)
     expected = softmax(classifier.logits(images), 0.7)
     onnx_graph.write(classifier.onnx_graph(), tmp_path / "exported.onnx")
     description = {

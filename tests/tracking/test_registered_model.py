@@ -20,8 +20,8 @@ from stages.common.errors import UserError
 from stages.inference import onnx_model
 from stages.tracking import registered_model, registry
 from stages.tracking.gate import Gate
-from stages.tracking.registered_model import HISTORY_LENGTH, Promotion, RegisteredModel, Validation
-from stages.tracking.registry import Entry, Registration
+from stages.tracking.registered_model import HISTORY_LENGTH, Decision, Promotion, RegisteredModel, Validation
+from stages.tracking.registry import Entry
 from stages.tracking.store import Store
 
 from .conftest import CLASSES, REFERENCE_SEED, answers, random_images, validation, with_about, with_metrics
@@ -38,7 +38,7 @@ def _register(
     gate: Gate = BETTER,
     val: Validation | None = None,
     train_images: np.ndarray = NO_IMAGES,
-) -> Registration:
+) -> Decision:
     files = {Path(__file__).name: Path(__file__)}
     val = val or validation()
     return registry.register(store, "demo", NAME, entries, files, train_images=train_images, val=val, gate=gate)
@@ -73,27 +73,27 @@ def test_a_better_model_takes_over(
     new, third = make_entry("new", val=0.9), make_entry("third", val=0.3, seed=3)
     second = _register(store, new, third)
     assert _aliases(client) == {"old": "1", "new": "2", "third": "3", "champion": "2", "challenger": "1"}
-    reason = second.decision.reason
+    reason = second.reason
     assert reason.startswith(
         "new is champion with 90.00% top-1 on val, before third (30.00%); it took over from old (version 1): 90.00% "
         "against 80.00% on the same 1,000 validation images, a difference of +10.00 points ("
     )
     assert reason.endswith("(gate: better)")
     decisions = [client.get_model_version(NAME, number).tags["decision"] for number in "123"]
-    assert decisions == [first.decision.reason, reason, reason]
+    assert decisions == [first.reason, reason, reason]
     assert _history(client) == [("1", "gate"), ("2", "gate")]
     assert _register(store, new, third) == second
     # The champion stands among the models registered: nothing is loaded to compare it.
     monkeypatch.setattr(registered_model, "load_model", None)
     better = _register(store, new, make_entry("fourth", val=0.95, seed=4))
-    assert better.decision.model == "fourth"
+    assert better.model == "fourth"
 
 
 def test_a_worse_candidate_is_challenger(
     store: Store, client: MlflowClient, reference: Entry, make_entry: MakeEntry
 ) -> None:
     _register(store, reference)
-    decision = _register(store, make_entry("new", val=0.7)).decision
+    decision = _register(store, make_entry("new", val=0.7))
     assert _aliases(client) == {"old": "1", "new": "2", "champion": "1", "challenger": "2"}
     assert (decision.model, decision.weights_sha256) == ("old", reference.package.metadata["weights_sha256"])
     assert decision.reason.startswith(
@@ -110,23 +110,23 @@ def test_the_gate_significant_asks_for_a_small_p_value(store: Store, reference: 
     right = reference.right.copy()
     right[:10] = True  # 2 of them were wrong
     candidate = replace(make_entry("new", val=0.802), right=right)
-    refused = _register(store, candidate, gate=Gate("significant")).decision
+    refused = _register(store, candidate, gate=Gate("significant"))
     assert refused.champion == "1"
     assert "McNemar's exact p = 0.5 (gate: significant at 0.05)" in refused.reason
-    assert _register(store, candidate, gate=Gate("better")).decision.model == "new"
+    assert _register(store, candidate, gate=Gate("better")).model == "new"
 
 
 def test_the_same_weights_packaged_anew_take_over_unless_their_predictions_are_worse(
     store: Store, reference: Entry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _register(store, reference)
-    second = _register(store, with_about(reference, temperature=1.5)).decision
+    second = _register(store, with_about(reference, temperature=1.5))
     assert second.champion == "2"
     assert "old (version 1): the same weights packaged anew, 80.00% against 80.00%" in second.reason
     worse = replace(with_about(reference, temperature=2.5), right=reference.right & (np.arange(1000) > 100))
-    assert _register(store, worse).decision.champion == "2"
+    assert _register(store, worse).champion == "2"
     monkeypatch.setattr(onnx_model, "FORMAT", 3)
-    assert _register(store, reference).decision.champion == "4"
+    assert _register(store, reference).champion == "4"
 
 
 @pytest.mark.parametrize(("known", "images_left"), [(300, 700), (501, 499)])
@@ -136,7 +136,7 @@ def test_where_the_data_differ_only_images_new_to_the_champion_count(
     present = replace(validation(), data_sha256="e" * 64)
     _register(store, reference, train_images=present.images[:known])
     candidate = with_about(make_entry("new", val=0.95), data_sha256="e" * 64)
-    decision = _register(store, candidate, val=present).decision
+    decision = _register(store, candidate, val=present)
     if images_left == 700:
         assert decision.model == "new"
         assert "92.86% against 80.00% on the same 700 validation images" in decision.reason
@@ -144,13 +144,13 @@ def test_where_the_data_differ_only_images_new_to_the_champion_count(
         assert decision.model == "old"
         assert "499 of the 1,000 validation images are new to it, at least 500 are needed" in decision.reason
         assert _aliases(client)["challenger"] == "2"
-        assert _register(store, candidate, val=present, gate=Gate("always")).decision.model == "new"
+        assert _register(store, candidate, val=present, gate=Gate("always")).model == "new"
 
 
 def test_other_classes_do_not_replace_the_champion(store: Store, reference: Entry, make_entry: MakeEntry) -> None:
     _register(store, reference)
     val = replace(validation(), class_names=[*CLASSES[:2], "dog"])
-    decision = _register(store, make_entry("new", val=0.9), val=val).decision
+    decision = _register(store, make_entry("new", val=0.9), val=val)
     assert decision.model == "old"
     assert "the champion has other classes" in decision.reason
 
@@ -165,7 +165,7 @@ def test_a_champion_that_does_not_work_is_replaced_by_a_worse_model_that_does(
     else:
         [file] = (root / "mlartifacts").rglob(f"artifacts/**/{damage}")
         file.write_bytes(b"\xff" * 100)
-    decision = _register(store, make_entry("new", val=0.1)).decision
+    decision = _register(store, make_entry("new", val=0.1))
     assert decision.model == "new"
     assert "it took over from old (version 1): it does not work, its artifacts" in decision.reason
     assert "challenger" not in _aliases(client)
@@ -187,7 +187,7 @@ def test_a_champion_of_an_earlier_format_is_replaced_and_none_of_its_code_runs(
     client.create_registered_model(NAME)
     client.create_model_version(NAME, package.as_uri(), tags={"model": "old", "package_sha256": "p" * 64})
     client.set_registered_model_alias(NAME, "champion", "1")
-    decision = _register(store, make_entry("new", val=0.3)).decision
+    decision = _register(store, make_entry("new", val=0.3))
     assert "from old (version 1): it does not work, it was registered by another release" in decision.reason
     assert _aliases(client)["champion"] == decision.champion == "2"
     assert _history(client) == [("1", "gate"), ("2", "gate")]
@@ -209,10 +209,10 @@ def test_a_store_of_the_release_before_keeps_its_champion_and_a_persons_choice(
         client.set_registered_model_alias(NAME, "champion", "1")
         client.set_registered_model_tag(NAME, "champion_chosen_at", registered_model.to_iso(chosen))
         client.set_registered_model_tag(NAME, "champion_chosen_among", "2")
-    decision = _register(store, new).decision
+    decision = _register(store, new)
     assert decision.champion == ("1" if was_chosen else "2")
     assert _history(client) == ([("1", "hand")] if was_chosen else [("2", "gate")])
-    assert _register(store, make_entry("newer", val=0.95, seed=5)).decision.champion == "3"
+    assert _register(store, make_entry("newer", val=0.95, seed=5)).champion == "3"
     assert _roll_back(store).startswith(f"{'old' if was_chosen else 'new'} (version {decision.champion}) is champion")
 
 
@@ -247,7 +247,7 @@ def test_a_champion_that_cannot_be_loaded_now_stays_champion(
         with pytest.raises(UserError, match=r"old \(version 1\) could not be loaded .*: fix the cause and rerun"):
             _register(store, make_entry("new", val=0.1))
     assert (_aliases(client)["champion"], _history(client)) == ("1", [("1", "gate")])
-    assert _register(store, make_entry("new", val=0.1)).decision.model == "old"
+    assert _register(store, make_entry("new", val=0.1)).model == "old"
 
 
 def test_a_store_that_is_busy_is_no_reason_to_log_a_model_again_or_to_pass_over_it(
@@ -296,7 +296,7 @@ def test_a_promotion_that_is_killed_at_any_step_is_completed_by_the_next_registr
     is_promoted = is_done and call == "set_registered_model_alias"
     versions = [promotion.version for promotion in RegisteredModel(client, NAME).history()]
     assert versions == (["1", "2"] if is_promoted else ["1"]), "as the alias says"
-    assert _register(store, new).decision.reason.startswith("new is champion with 90.00% top-1 on val; it took over")
+    assert _register(store, new).reason.startswith("new is champion with 90.00% top-1 on val; it took over")
     assert _aliases(client) == {"old": "1", "new": "2", "champion": "2", "challenger": "1"}
     assert _history(client) == [("1", "gate"), ("2", "gate")]
     assert _roll_back(store) == "old (version 1) is champion in place of new (version 2)"
@@ -314,17 +314,17 @@ def test_a_roll_back_stands_until_something_newer_is_registered(
     assert _history(client) == [("1", "gate"), ("2", "gate"), ("1", "hand")]
     assert client.get_model_version(NAME, "1").tags["decision"].startswith("old (version 1) was made champion by hand")
 
-    again = _register(store, new).decision
+    again = _register(store, new)
     assert (again.champion, _aliases(client)["champion"]) == ("1", "1")
     assert again.reason.startswith("old (version 1) stays champion, made so by hand on 2")
     assert again.reason.endswith("registered by then: new (90.00%)")
-    assert _register(store, new, gate=Gate("always")).decision.champion == "1"
+    assert _register(store, new, gate=Gate("always")).champion == "1"
     assert client.get_model_version(NAME, "2").tags["decision"] == before, "how it came to be champion"
 
-    passed = _register(store, new, newer).decision
+    passed = _register(store, new, newer)
     assert (passed.model, passed.champion) == ("newer", "3"), "better than the champion, and nobody has judged it yet"
     assert "held back since a person chose: new" in passed.reason
-    assert _register(store, new, newer).decision == passed
+    assert _register(store, new, newer) == passed
 
 
 def test_a_roll_back_can_be_taken_back_and_repeated(
@@ -336,7 +336,7 @@ def test_a_roll_back_can_be_taken_back_and_repeated(
     _register(store, c, gate=Gate("always"))
     assert _roll_back(store).startswith("b (version 2)")
     assert _roll_back(store, to="3").startswith("c (version 3)")
-    assert "made champion by hand" in _register(store, c).decision.reason
+    assert "made champion by hand" in _register(store, c).reason
     _roll_back(store, to="2")
     assert _roll_back(store) == "old (version 1) is champion in place of b (version 2)"
     by_hand = [("2", "hand"), ("3", "hand"), ("2", "hand"), ("1", "hand")]
@@ -347,10 +347,10 @@ def test_a_roll_back_can_be_taken_back_and_repeated(
 
 def test_a_package_that_was_rolled_back_stays_out_and_a_newer_one_comes_in(store: Store, reference: Entry) -> None:
     _register(store, reference)
-    assert _register(store, with_about(reference, temperature=9.0)).decision.champion == "2"
+    assert _register(store, with_about(reference, temperature=9.0)).champion == "2"
     _roll_back(store)
-    assert _register(store, with_about(reference, temperature=9.0)).decision.champion == "1"
-    assert _register(store, with_about(reference, temperature=1.5)).decision.champion == "3"
+    assert _register(store, with_about(reference, temperature=9.0)).champion == "1"
+    assert _register(store, with_about(reference, temperature=1.5)).champion == "3"
 
 
 def test_rolling_back_names_what_is_wrong(store: Store, reference: Entry) -> None:
@@ -401,7 +401,7 @@ def test_a_deleted_database_is_filled_again_beside_the_old_artifacts(root: Path,
     for file in root.glob("mlflow.db*"):
         file.unlink()
     store = Store.of_repository(root)
-    assert _register(store, reference).decision.champion == "1"
+    assert _register(store, reference).champion == "1"
     with store.exclusive() as client:
         assert load_model(f"models:/{NAME}@champion").predict(random_images(1)).shape == (1, 3)
         [run] = client.search_runs([store.experiment(client, "demo")], "tags.replayed = 'true'")
@@ -409,4 +409,5 @@ def test_a_deleted_database_is_filled_again_beside_the_old_artifacts(root: Path,
 
 
 def _register_in_process(root: Path, entry: Entry) -> str:
-    return _register(Store.of_repository(root), entry).versions[entry.package.exported.model]
+    _register(Store.of_repository(root), entry)
+    return _aliases(Store.of_repository(root).client())[entry.package.exported.model]

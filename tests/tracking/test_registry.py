@@ -20,7 +20,8 @@ from stages.inference import onnx_model
 from stages.inference.onnx_model import OnnxModel
 from stages.tracking import explorer, registry
 from stages.tracking.gate import Gate
-from stages.tracking.registry import Entry, Registration
+from stages.tracking.registered_model import Decision, RegisteredModel
+from stages.tracking.registry import Entry
 from stages.tracking.store import Store
 
 from .conftest import random_images, validation, with_about, with_metrics
@@ -40,15 +41,15 @@ def comparison(tmp_path: Path) -> dict[str, Path]:
 
 
 @pytest.fixture
-def register(comparison: dict[str, Path]) -> Callable[..., Registration]:
-    def register(store: Store, *entries: Entry) -> Registration:
+def register(comparison: dict[str, Path]) -> Callable[..., Decision]:
+    def register(store: Store, *entries: Entry) -> Decision:
         val, images = validation(), random_images(3)
         return registry.register(store, "demo", NAME, entries, comparison, train_images=images, val=val, gate=Gate())
 
     return register
 
 
-Register = Callable[..., Registration]
+Register = Callable[..., Decision]
 
 
 def _load_champion(store: Store) -> PyFuncModel:
@@ -61,9 +62,8 @@ def test_every_model_is_a_version_with_its_name_and_the_best_on_val_is_champion(
 ) -> None:
     a, b = make_entry("a", val=0.2, test=0.9, seed=1), make_entry("b", val=0.6, test=0.1, seed=2)
     first = register(store, a, b, make_entry("c", val=0.6, seed=3))
-    aliases = client.get_registered_model(NAME).aliases
-    assert {alias: str(number) for alias, number in aliases.items()} == first.versions | {"champion": "2"}
-    assert first.decision.reason == "b is champion with 60.00% top-1 on val, before c (60.00%), a (20.00%)"
+    assert RegisteredModel(client, NAME).aliases == {"a": "1", "b": "2", "c": "3", "champion": "2"}
+    assert first.reason == "b is champion with 60.00% top-1 on val, before c (60.00%), a (20.00%)"
     model = _load_champion(store)
     assert model.metadata.metadata == b.package.metadata
     assert model.predict(random_images(2)).shape == (2, 3)
@@ -91,16 +91,17 @@ def test_registering_again_changes_nothing_not_even_at_once(
 
 
 def test_another_file_format_or_threshold_makes_another_version_and_other_metrics_do_not(
-    store: Store, make_entry: MakeEntry, register: Register, monkeypatch: pytest.MonkeyPatch
+    store: Store, client: MlflowClient, make_entry: MakeEntry, register: Register, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry = make_entry("a")
-    first = register(store, entry).versions["a"]
-    assert register(store, with_metrics(entry, val={"top1": 0.4})).versions["a"] == first
-    others = [make_entry("a", seed=1), with_about(entry, data_sha256="e" * 64), with_about(entry, temperature=3.0)]
-    versions = [register(store, other).versions["a"] for other in others]
+    changed = with_about(entry, data_sha256="e" * 64), with_about(entry, temperature=3.0)
+    same = with_metrics(entry, val={"top1": 0.4}, test=entry.package.metrics["test"])
+    for each in (entry, same, make_entry("a", seed=1), *changed):
+        register(store, each)
+    assert RegisteredModel(client, NAME).aliases["a"] == "4"
     monkeypatch.setattr(onnx_model, "FORMAT", 3)
-    versions.append(register(store, entry).versions["a"])
-    assert len({first, *versions}) == 5
+    register(store, entry)
+    assert RegisteredModel(client, NAME).aliases["a"] == "5"
 
 
 def test_a_version_describes_itself_and_its_example_runs(
@@ -131,8 +132,9 @@ def test_measured_metrics_stand_in_run_and_model_and_new_ones_replace_them(
     assert run.info.end_time == 1706933226000, "the run keeps the time of the training"
     (output,) = run.outputs.model_outputs
     assert version.source == f"models:/{output.model_id}"
-    second = client.get_model_version(NAME, register(store, with_about(entry, temperature=3.0)).versions["a"])
-    assert (second.version, second.run_id) == (2, version.run_id)
+    register(store, with_about(entry, temperature=3.0))
+    second = client.get_model_version(NAME, "2")
+    assert second.run_id == version.run_id
     for source in (version.source, second.source):
         logged = client.get_logged_model(source.removeprefix("models:/"))
         assert METRICS.items() <= {metric.key: metric.value for metric in logged.metrics}.items()
@@ -200,7 +202,7 @@ def test_a_moved_repository_gets_working_versions_and_says_why(
     moved = Store.of_repository(Path(shutil.move(root, tmp_path / "moved")))
     second = register(moved, make_entry("a"))
     champion = moved.client().get_model_version_by_alias(NAME, "champion")
-    assert str(champion.version) == second.versions["a"] == "2"
+    assert str(champion.version) == second.champion == "2"
     assert champion.tags["logged_again"] == "version 1: its artifacts are gone"
     assert _load_champion(moved).predict(random_images(1)).shape == (1, 3)
     assert not root.exists()
@@ -237,7 +239,7 @@ def test_a_damaged_package_is_logged_again(
     else:
         file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # of the same size
     second = register(store, make_entry("a"))
-    assert second.versions["a"] != first.versions["a"]
+    assert (first.champion, second.champion) == ("1", "2")
     assert _load_champion(store).predict(random_images(1)).shape == (1, 3)
     assert register(store, make_entry("a")) == second
 

@@ -1,6 +1,5 @@
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,17 +60,17 @@ def test_a_run_that_shows_these_weights_is_left_alone(
     store: Store, client: MlflowClient, training: TrainingRecord, is_of_these_weights: bool
 ) -> None:
     weights_sha256 = training.weights_sha256 if is_of_these_weights else "others"
-    with TrainingRun.start(store, "demo", "a", params={}, tags={}) as live:
+    training_id = training.description.training_id
+    with TrainingRun.start(store, "demo", "a", params={}, tags={}, training_id=training_id) as live:
         live.finish(tags={"weights_sha256": weights_sha256})
-    found = ensure_run(client, store, "demo", replace(training, run_id=live.run_id))
-    assert (found == live.run_id) is is_of_these_weights
+    assert (ensure_run(client, store, "demo", training) == live.run_id) is is_of_these_weights
 
 
 def test_a_moved_store_gets_its_runs_again(store: Store, root: Path, training: TrainingRecord, tmp_path: Path) -> None:
     first = ensure_run(store.client(), store, "demo", training)
     moved = Store.of_repository(Path(shutil.move(root, tmp_path / "moved")))
     client = moved.client()
-    second = ensure_run(client, moved, "demo", replace(training, run_id=first))
+    second = ensure_run(client, moved, "demo", training)
     assert second != first
     assert str(tmp_path / "moved") in client.get_run(second).info.artifact_uri
 

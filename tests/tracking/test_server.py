@@ -24,8 +24,8 @@ from PIL import Image
 from gui import registry as app
 from stages.tracking import registry
 from stages.tracking.gate import Gate
-from stages.tracking.registered_model import RegisteredModel
-from stages.tracking.registry import Entry, Registration
+from stages.tracking.registered_model import Decision, RegisteredModel
+from stages.tracking.registry import Entry
 from stages.tracking.replay import TrainingRecord, ensure_run
 from stages.tracking.runs import TrainingRun
 from stages.tracking.store import Store
@@ -58,7 +58,7 @@ def test_a_server_holds_registration_roll_back_and_what_app_and_command_line_cla
     report.write_text("# Comparison")
     store = Store.of_repository(root)
 
-    def register(*entries: Entry) -> Registration:
+    def register(*entries: Entry) -> Decision:
         files, images = {"comparison.md": report, "plots/a.md": report}, random_images(3)
         return registry.register(
             store, "demo", NAME, entries, files, train_images=images, val=validation(), gate=Gate()
@@ -97,11 +97,11 @@ def test_a_server_holds_registration_roll_back_and_what_app_and_command_line_cla
 
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
         newer = make_entry("b", val=0.9, seed=3)
-        assert "it took over from b (version 2): 90.00% against" in register(newer).decision.reason, "run over HTTP"
+        assert "it took over from b (version 2): 90.00% against" in register(newer).reason, "run over HTTP"
         with store.exclusive() as client:
             done_by_hand = RegisteredModel(client, NAME).roll_back()
         assert done_by_hand == "b (version 2) is champion in place of b (version 3)"
-        assert register(newer).decision.champion == "2"
+        assert register(newer).champion == "2"
 
 
 def test_a_training_whose_server_is_killed_goes_on_says_so_once_and_is_replayed_later(
