@@ -128,7 +128,7 @@ def _log_model(
     logged = client.create_logged_model(
         experiment_id, name=package.exported.model, source_run_id=run_id, model_type="classifier"
     )
-    key, location = logged.model_id, logged.artifact_location
+    key, location, status = logged.model_id, logged.artifact_location, "FAILED"
     try:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / "model"
@@ -136,10 +136,9 @@ def _log_model(
             np.save(folder / TRAINING_IMAGES, image_hashes(train_images), allow_pickle=False)
             files_hash = files_sha256(folder)
             client.log_model_artifacts(key, str(folder))
-    except BaseException:
-        client.finalize_logged_model(key, "FAILED")
-        raise
-    client.finalize_logged_model(key, "READY")
+            status = "READY"
+    finally:
+        client.finalize_logged_model(key, status)
     client.log_outputs(run_id, [LoggedModelOutput(key, step=0)])
     return key, files_hash
 

@@ -55,7 +55,7 @@ def _make_predictions_differ(classifier: Any, images: np.ndarray) -> None:
         import torch
 
         # Logits of a trained network's size, up to 4: float32 is right to about a millionth of the largest, at any
-        # number of threads (1 to 8 tried). With weights of deviation 1, logits up to 35, probabilities differed by 2e-5.
+        # number of threads (1 to 8 tried). With weights of deviation 1 logits were up to 35, the difference 2e-5.
         generator = torch.Generator().manual_seed(0)
         torch.nn.init.normal_(classifier.body.head.weight, std=0.1, generator=generator)
         return

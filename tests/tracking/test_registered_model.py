@@ -155,12 +155,14 @@ def test_other_classes_do_not_replace_the_champion(store: Store, reference: Entr
     assert "the champion has other classes" in decision.reason
 
 
-@pytest.mark.parametrize("damage", ["model.onnx", "training_pictures.npy", "MLmodel", "all"])
+@pytest.mark.parametrize("damage", ["model.onnx", "training_pictures.npy", "all", "logged model"])
 def test_a_champion_that_does_not_work_is_replaced_by_a_worse_model_that_does(
     store: Store, root: Path, client: MlflowClient, reference: Entry, make_entry: MakeEntry, damage: str
 ) -> None:
     _register(store, reference)
-    if damage == "all":
+    if damage == "logged model":
+        client.delete_logged_model(client.get_model_version(NAME, "1").source.removeprefix("models:/"))
+    elif damage == "all":
         shutil.rmtree(root / "mlartifacts")
     else:
         [file] = (root / "mlartifacts").rglob(f"artifacts/**/{damage}")

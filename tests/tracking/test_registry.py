@@ -225,19 +225,41 @@ def test_a_changed_file_in_the_store_is_refused_in_one_line_that_says_what_to_do
     assert refusal.value.message.endswith(": register the model again")
 
 
-@pytest.mark.parametrize(
-    ("damaged", "is_gone"), [("MLmodel", True), ("training_pictures.npy", False), ("model.onnx", False)]
-)
+def test_an_upload_that_breaks_off_leaves_no_version(
+    store: Store, client: MlflowClient, make_entry: MakeEntry, register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_off(*_: object) -> None:
+        raise ConnectionError("connection reset by peer")
+
+    with monkeypatch.context() as network:
+        network.setattr(MlflowClient, "log_model_artifacts", break_off)
+        with pytest.raises(ConnectionError):
+            register(store, make_entry("a"))
+    assert client.search_model_versions(f"name = '{NAME}'") == []
+    assert [str(found.status) for found in client.search_logged_models([store.experiment(client, "demo")])] == [
+        "FAILED"
+    ]
+    assert register(store, make_entry("a")).champion == "1"
+
+
+@pytest.mark.parametrize(("damaged", "is_gone"), [("MLmodel", True), ("training_pictures.npy", False), ("run", True)])
 def test_a_damaged_package_is_logged_again(
-    store: Store, root: Path, make_entry: MakeEntry, register: Register, damaged: str, is_gone: bool
+    store: Store,
+    root: Path,
+    client: MlflowClient,
+    make_entry: MakeEntry,
+    register: Register,
+    damaged: str,
+    is_gone: bool,
 ) -> None:
     first = register(store, make_entry("a"))
-    file = next((root / "mlartifacts").rglob(f"artifacts/**/{damaged}"))
-    content = file.read_bytes()
-    if is_gone:
+    for file in (root / "mlartifacts").rglob(f"artifacts/**/{damaged}"):
+        content = file.read_bytes()
         file.unlink()
-    else:
-        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # of the same size
+        if not is_gone:
+            file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # of the same size
+    if damaged == "run":
+        client.delete_run(client.get_model_version(NAME, "1").run_id)
     second = register(store, make_entry("a"))
     assert (first.champion, second.champion) == ("1", "2")
     assert _load_champion(store).predict(random_images(1)).shape == (1, 3)
