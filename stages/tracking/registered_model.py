@@ -18,7 +18,7 @@ from mlflow.pyfunc import load_model
 from stages.common.errors import UserError
 from stages.inference import onnx_model
 from stages.tracking.gate import Gate, PairedComparison
-from stages.tracking.package import FILES_SHA256, PACKAGE_SHA256, TRAINING_IMAGES, files_sha256, image_hashes
+from stages.tracking.package import FILES_SHA256, PACKAGE_SHA256, files_sha256, image_hashes
 from stages.tracking.runs import WEIGHTS_SHA256, from_iso, now, to_iso
 
 CHAMPION, CHALLENGER = "champion", "challenger"  # aliases
@@ -243,7 +243,7 @@ class RegisteredModel:
         """Whether the candidate takes over from a champion that works, and why.
 
         right: of the champion, where it is known because it was registered now, too. Else its package in `folder` is
-        run, as it answers in the app, on the images that it was not trained on.
+        run, as in the app, on the images that it was not trained on.
         """
         rows = np.arange(len(val.labels))
         if right is None:
@@ -252,7 +252,8 @@ class RegisteredModel:
                 metadata = model.metadata.metadata
                 is_same_data = metadata["data_sha256"] == val.data_sha256
                 if not is_same_data:
-                    seen = np.load(folder / TRAINING_IMAGES, allow_pickle=False)
+                    [file] = folder.glob("training_*.npy")  # TRAINING_IMAGES had another name in earlier releases
+                    seen = np.load(file, allow_pickle=False)
                     rows = np.flatnonzero(~np.isin(image_hashes(val.images), seen))
                 right = np.asarray(model.predict(val.images[rows])).argmax(axis=1) == val.labels[rows]
             except Exception as error:

@@ -12,11 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.pyfunc import PyFuncModel, load_model
 
 from stages.common.files import file_sha256
 from stages.inference.exported import Exported
+from stages.tracking import registry
+from stages.tracking.gate import Gate
 from stages.tracking.package import Package
-from stages.tracking.registered_model import Validation
+from stages.tracking.registered_model import Decision, RegisteredModel, Validation
 from stages.tracking.registry import Entry
 from stages.tracking.replay import TrainingRecord
 from stages.tracking.runs import DatasetUsed
@@ -71,6 +75,65 @@ def store(root: Path) -> Store:
 @pytest.fixture
 def client(store: Store) -> MlflowClient:
     return store.client()
+
+
+class DemoModel:
+    """The registered model `demo-classifier` of a test's own store, and what tests do with it."""
+
+    name = "demo-classifier"
+
+    def __init__(self, store: Store, entry: Callable[..., Entry], comparison: dict[str, Path]) -> None:
+        """entry, comparison: see the fixtures."""
+        self.store = store
+        self.client = store.client()
+        self.entry = entry
+        self.comparison = comparison
+
+    def register(self, *entries: Entry, gate: Gate | None = None, **changed: Any) -> Decision:
+        """changed: val, train_images."""
+        settings = {"train_images": random_images(3), "val": validation(), "gate": gate or Gate(), **changed}
+        return registry.register(self.store, "demo", self.name, entries, self.comparison, **settings)
+
+    def roll_back(self, to: str | None = None) -> str:
+        with self.store.exclusive() as client:
+            return RegisteredModel(client, self.name).roll_back(to)
+
+    def load_champion(self) -> PyFuncModel:
+        with self.store.exclusive():
+            return load_model(f"models:/{self.name}@champion")
+
+    def version(self, number: str) -> ModelVersion:
+        return self.client.get_model_version(self.name, number)
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        return RegisteredModel(self.client, self.name).aliases
+
+    @property
+    def history(self) -> list[tuple[str, str]]:
+        """The tag, as the app reads it: versions, and who made them champion."""
+        history = json.loads(self.client.get_registered_model(self.name).tags["champion_history"])
+        assert [entry["since"] for entry in history] == sorted(entry["since"] for entry in history)
+        return [(entry["version"], entry["by"]) for entry in history]
+
+    @property
+    def reference(self) -> Entry:
+        """Right on four of five of the validation images, also when it is loaded from the registry and run."""
+        return replace(self.entry("old", val=0.8, seed=REFERENCE_SEED), right=top1_is_right(REFERENCE_SEED))
+
+
+@pytest.fixture
+def comparison(tmp_path: Path) -> dict[str, Path]:
+    """Files of the run that compares the models, by their path in it."""
+    files = {"comparison.md": tmp_path / "comparison.md", "plots/top1.png": tmp_path / "top1.png"}
+    for file in files.values():
+        file.write_text("content")
+    return files
+
+
+@pytest.fixture
+def demo(store: Store, make_entry: Callable[..., Entry], comparison: dict[str, Path]) -> DemoModel:
+    return DemoModel(store, make_entry, comparison)
 
 
 @pytest.fixture
@@ -155,7 +218,7 @@ def validation() -> Validation:
     return Validation(random_images(VAL_IMAGES), labels, CLASSES, "d" * 64)
 
 
-def answers(seed: int) -> np.ndarray:
+def top1_is_right(seed: int) -> np.ndarray:
     """On which of them the model with these weights is really right, (N,) bool."""
     return _classes(seed) == validation().labels
 

@@ -91,7 +91,7 @@ def test_served_probabilities_are_the_trained_networks_without_its_framework(nam
     np.save(tmp_path / "images.npy", images)
     subprocess.run([sys.executable, "-W", "ignore", "-c", textwrap.dedent(SERVE)], check=True, cwd=tmp_path)
     served, rows = np.load(tmp_path / "served.npy"), json.loads((tmp_path / "rows.json").read_text())
-    assert served.std(axis=0).max() > 1e-3, "the answers depend on the images"
+    assert served.std(axis=0).max() > 1e-3, "the probabilities depend on the images"
     assert len(set(served.argmax(axis=1))) > 1, "and so does top-1"
     difference = np.abs(served - expected).max()
     print(f"{name}: largest difference of probabilities {difference:.1e}")

@@ -65,8 +65,8 @@ def repository(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_was_measured_and_the_file_it_was_measured_on_make_the_version(repository: Path) -> None:
     register.main()
-    metrics, store = json.loads(METRICS.read_text()), Store.of_repository(repository)
-    with store.as_default():
+    metrics = json.loads(METRICS.read_text())
+    with Store.of_repository(repository).exclusive() as client:
         model = load_model("models:/demo-classifier@champion")
     metadata = model.metadata.metadata
     exported = json.loads((paths.ONNX / "tiny" / DESCRIPTION).read_text())
@@ -87,36 +87,31 @@ def test_what_was_measured_and_the_file_it_was_measured_on_make_the_version(repo
         "weights_sha256": exported["weights_sha256"],
         "data_sha256": metadata["data_sha256"],
     }
-    version = store.client().get_model_version_by_alias("demo-classifier", "champion")
+    version = client.get_model_version_by_alias("demo-classifier", "champion")
     low, high = (metrics["test"][key] for key in ("top1_low", "top1_high"))
     assert f"(95 % interval {low:.2%} to {high:.2%}, n = 400)" in version.description
-
-
-def _other_weights() -> None:
-    write_training(paths.RUNS / "tiny", "tiny", "other weights")
-
-
-def _changed_file() -> None:
-    (paths.ONNX / "tiny" / "model.onnx").write_bytes(b"changed")
-
-
-def _no_export() -> None:
-    shutil.rmtree(paths.ONNX / "tiny")
-
-
-def _no_interval() -> None:
-    metrics = json.loads(METRICS.read_text())
-    del metrics["test"]["top1_low"]
-    METRICS.write_text(json.dumps(metrics))
 
 
 @pytest.mark.parametrize(
     ("break_it", "line"),
     [
-        (_other_weights, "data/runs/tiny and data/onnx/tiny tell of different weights: run `dvc repro export@tiny`"),
-        (_changed_file, "model.onnx was changed .*: run `dvc repro --force export@tiny`"),
-        (_no_export, "cannot read data/onnx/tiny/export.json .*: run `dvc repro export@tiny`"),
-        (_no_interval, "reports/metrics/tiny.json names no test top1_low: run `dvc repro evaluate@tiny`"),
+        (
+            lambda: write_training(paths.RUNS / "tiny", "tiny", "other weights"),
+            "data/runs/tiny and data/onnx/tiny tell of different weights: run `dvc repro export@tiny`",
+        ),
+        (
+            lambda: (paths.ONNX / "tiny" / "model.onnx").write_bytes(b"changed"),
+            "model.onnx was changed .*: run `dvc repro --force export@tiny`",
+        ),
+        (
+            lambda: shutil.rmtree(paths.ONNX / "tiny"),
+            "cannot read data/onnx/tiny/export.json .*: run `dvc repro export@tiny`",
+        ),
+        (
+            lambda: METRICS.write_text(METRICS.read_text().replace("top1_low", "low")),
+            "reports/metrics/tiny.json names no test top1_low: run `dvc repro evaluate@tiny`",
+        ),
+        (lambda: paths.COMPARISON.unlink(), "comparison.md is missing: run `dvc repro compare`"),
     ],
 )
 def test_what_does_not_fit_together_is_one_line_before_anything_is_registered(

@@ -22,22 +22,19 @@ from mlflow.pyfunc import load_model
 from PIL import Image
 
 from gui import registry as app
-from stages.tracking import registry
-from stages.tracking.gate import Gate
-from stages.tracking.registered_model import Decision, RegisteredModel
 from stages.tracking.registry import Entry
 from stages.tracking.replay import TrainingRecord, ensure_run
 from stages.tracking.runs import TrainingRun
 from stages.tracking.store import Store
 
 from . import bombs
-from .conftest import CLASSES, random_images, validation
+from .conftest import CLASSES, DemoModel, random_images
 from .server import PATIENCE, MlflowServer
 
 pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-NAME = "demo-classifier"
+NAME = DemoModel.name
 GREY = [[[[100, 100, 100]] * 4] * 4]  # one image
 REFUSED: dict[str, tuple[Any, str]] = {
     "fractions": ({"inputs": [[[[0.5, 0.1, 0.2]]]]}, "whole numbers from 0 to 255"),
@@ -52,25 +49,18 @@ REFUSED: dict[str, tuple[Any, str]] = {
 
 
 def test_a_server_holds_registration_roll_back_and_what_app_and_command_line_classify_with(
-    root: Path, tmp_path: Path, make_entry: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
+    root: Path,
+    tmp_path: Path,
+    make_entry: Callable[..., Entry],
+    comparison: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    report = tmp_path / "comparison.md"
-    report.write_text("# Comparison")
-    store = Store.of_repository(root)
-
-    def register(*entries: Entry) -> Decision:
-        files, images = {"comparison.md": report, "plots/a.md": report}, random_images(3)
-        return registry.register(
-            store, "demo", NAME, entries, files, train_images=images, val=validation(), gate=Gate()
-        )
-
     with MlflowServer(tmp_path / "server") as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-        store = Store.of_repository(root)
+        demo = DemoModel(Store.of_repository(root), make_entry, comparison)
         entries = make_entry("a", val=0.3, seed=1), make_entry("b", val=0.6, seed=2)
-        first = register(*entries)
-        assert register(*entries) == first
-        client = store.client()
+        first, client = demo.register(*entries), demo.client
+        assert demo.register(*entries) == first
         champion = client.get_model_version_by_alias(NAME, "champion")
         run = client.get_run(champion.run_id)
         assert (champion.tags["model"], run.data.tags["replayed"]) == ("b", "true")
@@ -95,13 +85,10 @@ def test_a_server_holds_registration_roll_back_and_what_app_and_command_line_cla
         gc.collect()
         assert not fetched.exists(), "what a server sent goes with the model"
 
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
         newer = make_entry("b", val=0.9, seed=3)
-        assert "it took over from b (version 2): 90.00% against" in register(newer).reason, "run over HTTP"
-        with store.exclusive() as client:
-            done_by_hand = RegisteredModel(client, NAME).roll_back()
-        assert done_by_hand == "b (version 2) is champion in place of b (version 3)"
-        assert register(newer).champion == "2"
+        assert "it took over from b (version 2): 90.00% against" in demo.register(newer).reason, "run over HTTP"
+        assert demo.roll_back() == "b (version 2) is champion in place of b (version 3)"
+        assert demo.register(newer).champion == "2"
 
 
 def test_a_training_whose_server_is_killed_goes_on_says_so_once_and_is_replayed_later(
