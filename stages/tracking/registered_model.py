@@ -166,16 +166,14 @@ class RegisteredModel:
             sentence += f", held back since a person chose: {_listed(sorted(held))}" if held else ""
             if champion is None or best is same:
                 decision = self._settle(candidates, best.version, sentence)
-                is_old = former is not None and former.version == best.version.version
-                return replace(decision, reason=former.tags.get(DECISION, sentence)) if is_old else decision
-            takes_over, loser, reason = True, champion, f"it does not work, {problem}"
-            if problem:
-                loser = None
-            else:
+                is_old = former and former.version == best.version.version
+                return replace(decision, reason=best.version.tags.get(DECISION, sentence)) if is_old else decision
+            takes_over, reason = True, f"it does not work, {problem}"
+            if not problem:
                 takes_over, reason = self._beats(best, champion, folder, same.right if same else None, val, gate)
         if takes_over:
             sentence += f"; it took over from {_label(champion)}: {reason}"
-            return self._settle(candidates, best.version, sentence, loser)
+            return self._settle(candidates, best.version, sentence, None if problem else champion)
         sentence = f"{_label(champion)} stays champion; {best.model} (version {best.version.version}), the best of "
         return self._settle(candidates, champion, f"{sentence}{_listed(order)}, is challenger: {reason}", best.version)
 
@@ -249,7 +247,7 @@ class RegisteredModel:
         if right is None:
             try:
                 model = load_model(str(folder), suppress_warnings=True)
-                metadata = model.metadata.metadata
+                metadata = model.metadata.metadata or {}
                 is_same_data = metadata["data_sha256"] == val.data_sha256
                 if not is_same_data:
                     [file] = folder.glob("training_*.npy")  # TRAINING_IMAGES had another name in earlier releases

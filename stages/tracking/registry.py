@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput, Metric
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
@@ -128,7 +128,7 @@ def _log_model(
     logged = client.create_logged_model(
         experiment_id, name=package.exported.model, source_run_id=run_id, model_type="classifier"
     )
-    key, location, status = logged.model_id, logged.artifact_location, "FAILED"
+    key, location, status = logged.model_id, logged.artifact_location, LoggedModelStatus.FAILED
     try:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / "model"
@@ -136,7 +136,7 @@ def _log_model(
             np.save(folder / TRAINING_IMAGES, image_hashes(train_images), allow_pickle=False)
             files_hash = files_sha256(folder)
             client.log_model_artifacts(key, str(folder))
-            status = "READY"
+            status = LoggedModelStatus.READY
     finally:
         client.finalize_logged_model(key, status)
     client.log_outputs(run_id, [LoggedModelOutput(key, step=0)])
@@ -152,10 +152,10 @@ def _log_final_metrics(client: MlflowClient, run_id: str, model_id: str, metrics
     of_run = run.data.metrics
     of_model = {metric.key: metric.value for metric in client.get_logged_model(model_id).metrics or []}
     [flat] = pd.json_normalize(dict(metrics), sep="/").to_dict("records")
+    numbers = {str(key): value for key, value in flat.items() if type(value) in (int, float)}  # no flags
     new = [
         Metric(key, value, measured if key in of_run else run.info.end_time, step=0, model_id=model_id, run_id=run_id)
-        for key, value in flat.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
+        for key, value in numbers.items()
         if of_run.get(key) != value or of_model.get(key) != value
     ]
     log_metrics(client, run_id, new)
