@@ -113,13 +113,13 @@ def test_other_classes_do_not_replace_the_champion(demo: DemoModel) -> None:
     assert "the champion has other classes" in decision.reason
 
 
-@pytest.mark.parametrize("damage", ["model.onnx", "training_images.npy", "all", "logged model"])
+@pytest.mark.parametrize("damage", ["model.onnx", "training_images.npy", "all", "download"])
 def test_a_champion_that_does_not_work_is_replaced_by_a_worse_model_that_does(
-    demo: DemoModel, root: Path, damage: str
+    demo: DemoModel, root: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
     demo.register(demo.reference)
-    if damage == "logged model":
-        demo.client.delete_logged_model(demo.version("1").source.removeprefix("models:/"))
+    if damage == "download":
+        monkeypatch.setattr(registered_model, "download_artifacts", _fail_with(FileNotFoundError("no such file")))
     elif damage == "all":
         shutil.rmtree(root / "mlartifacts")
     else:
@@ -338,14 +338,17 @@ def test_two_processes_that_register_at_once_leave_one_champion_that_won(demo: D
 
 
 @pytest.mark.slow
-def test_a_deleted_database_is_filled_again_beside_the_old_artifacts(demo: DemoModel, root: Path) -> None:
+def test_a_deleted_database_is_filled_again_beside_the_old_artifacts(
+    root: Path, make_entry: Callable[..., Entry], comparison: dict[str, Path]
+) -> None:
+    entry = make_entry("a", val=0.8)
     # In a process of its own: MLflow keeps a database open.
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        pool.starmap(_register_in_process, [(root, demo.reference, demo.comparison)])
+        pool.starmap(_register_in_process, [(root, entry, comparison)])
     for file in root.glob("mlflow.db*"):
         file.unlink()
-    again = DemoModel(Store.of_repository(root), demo.entry, demo.comparison)
-    assert again.register(demo.reference).champion == "1"
+    again = DemoModel(Store.of_repository(root), make_entry, comparison)
+    assert again.register(entry).champion == "1"
     assert again.load_champion().predict(random_images(1)).shape == (1, 3)
     [run] = again.client.search_runs([again.store.experiment(again.client, "demo")], "tags.replayed = 'true'")
     assert run.data.metrics["val/top1"] == 0.8

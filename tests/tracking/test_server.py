@@ -75,7 +75,7 @@ def test_a_server_holds_registration_roll_back_and_what_app_and_command_line_cla
         probabilities = model.probabilities(random_images(3))
         for index, image in enumerate(random_images(3)):
             Image.fromarray(image).save(tmp_path / f"{index}.png")
-        command = [sys.executable, "-m", "gui.classify", "--top", "1", *sorted(map(str, tmp_path.glob("*.png")))]
+        command = [sys.executable, "-m", "gui.classify", "--top", "1", *sorted(map(str, tmp_path.glob("[0-9].png")))]
         done = subprocess.run(command, cwd=REPOSITORY, env=os.environ, check=True, capture_output=True, text=True)
         found = [json.loads(line)["answers"][0] for line in done.stdout.splitlines()]
         assert [answer["class"] for answer in found] == [CLASSES[row.argmax()] for row in probabilities]
