@@ -89,11 +89,12 @@ def _transfer(models: Mapping[str, Candidate], study: pd.DataFrame) -> Claim:
     holds = all(TIMES[0] <= ratio <= TIMES[1] for ratio in ratios.values())
     rows = []
     if len(study):
+        epochs = study.groupby("value")["epochs"].max().to_dict()
         pivot = study.pivot(index="value", columns="model", values="val_top1")
-        for share, epochs in study.groupby("value")["epochs"].max().items():
-            scratch, vit, cnn = (pivot[name][share] for name in (SCRATCH, VIT, CNN))
-            shares = {SCRATCH: scratch, VIT: vit, CNN: cnn}
-            rows.append({"share": share, "epochs": epochs, "top1": shares, "ratio": vit / scratch if scratch else None})
+        for share, found in pivot.to_dict("index").items():
+            shares = {name: found[name] for name in (SCRATCH, VIT, CNN)}
+            ratio = shares[VIT] / shares[SCRATCH] if shares[SCRATCH] else None
+            rows.append({"share": share, "epochs": epochs[share], "top1": shares, "ratio": ratio})
     values = {"top1": top1, "ratios": ratios, "better": all(ratio > 1 for ratio in ratios.values())}
     return Claim("Holds" if holds else "Does not hold", values=values, rows=rows)
 
@@ -134,7 +135,7 @@ def _patches(study: pd.DataFrame) -> Claim:
 def _epochs(models: Mapping[str, Candidate], study: pd.DataFrame) -> Claim:
     if len(study) < 2:
         return Claim("Not tested", "no study")
-    rows: list[Row] = [row.to_dict() for _, row in study.iterrows()]
+    rows = [{str(key): value for key, value in row.items()} for row in study.to_dict("records")]
     first, last = rows[0], rows[-1]
     vit = models.get(VIT)
     enough = vit and vit.is_pretrained and vit.run["epochs"] == 1 and vit.val_top1 > last["val_top1"]
