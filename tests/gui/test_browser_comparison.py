@@ -16,7 +16,7 @@ pytestmark = [
         reason="no Chromium on the PATH (Debian: apt-get install chromium)",
     ),
 ]
-IMAGE = ":is(.images, .pictures) li"
+IMAGE = ".images li"
 CHART = "[data-testid=stVegaLiteChart] :is(canvas, svg)"
 
 
@@ -51,6 +51,13 @@ def test_a_person_compares_models_and_looks_through_mistakes(
             assert chromium.brightness(page.locator(".stApp"), "backgroundColor") < 60
             chromium.screenshot(page, tmp_path / f"{name}.png")
             assert (tmp_path / f"{name}.png").stat().st_size > 30_000
+
+        page.goto(f"{address}/model")
+        page.get_by_role("heading", name="Champion periods").wait_for()
+        chromium.settle(page)
+        assert page.locator(chromium.PIECES).count() > 4
+        assert not chromium.overlaps(page.locator(chromium.PIECES))
+        assert chromium.overflow(page) <= 0
 
         page = desktop.new_page()
         page.goto(f"{address}/compare")

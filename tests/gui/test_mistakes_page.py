@@ -19,7 +19,7 @@ from tests.gui.conftest import METADATA, LogComparison, Register
 from tests.gui.pages import draw, html, only_error
 
 NAMES = [name.replace("_", " ") for name in METADATA["class_names"]]
-TILE = r'"truth">(.*?)</span><span class="\w+">(.*?), ([\d.]+)\N{NARROW NO-BREAK SPACE}%'
+TILE = r'"truth">(.*?)</span><span class="prediction">(.*?), ([\d.]+)\N{NARROW NO-BREAK SPACE}%'
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_it_opens_with_the_champions_mistakes_the_most_confident_first(champion_
     row = select(explorer, predictions, "wrong")[0]
     encoded = re.search(r'src="data:image/png;base64,([^"]*)"', html(page))[1]
     assert (np.asarray(Image.open(BytesIO(b64decode(encoded)))) == explorer.images[row]).all()
-    assert re.search(r'alt="Test \w+: (.*?)"', html(page))[1] == explorer.class_names[explorer.labels[row]]
+    assert re.search(r'alt="Test image: (.*?)"', html(page))[1] == explorer.class_names[explorer.labels[row]]
 
 
 def test_the_filters_hold_together(champion_run: Path) -> None:
