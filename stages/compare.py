@@ -1,162 +1,95 @@
-"""Stage `compare`: all models side by side, as text, tables and pictures."""
+"""Stage `compare`: all models side by side, as text, tables and figures."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
-import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from stages.common import paths
 from stages.common.errors import UserError, one_line_errors
 from stages.common.files import read_json, write_json, write_text
-from stages.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from stages.data.dataset import Prepared
-from stages.evaluation import comparison, predictions, robustness, tables
-from stages.evaluation.summary import Answers
+from stages.evaluation import model_comparison, predictions, robustness, tables
+from stages.evaluation.summary import Predictions
 from stages.inference.exported import Exported
 from stages.models import params
-from stages.report import claims
-from stages.report.candidate import Candidate, by_validation
-from stages.report.comparison import NOTEBOOKS, render
-from stages.report.method import published
-from stages.report.plots import confusion, gallery, style
-from stages.report.plots import robustness as robustness_plots
-from stages.report.plots.calibration import reliability
-from stages.report.plots.contact_sheet import contact_sheet
-from stages.report.plots.learning_curves import learning_curves
-from stages.report.plots.pareto import accuracy_against_cost
-from stages.report.plots.top1 import top1
-from stages.report.verdict import verdict
+from stages.report import claims, figures, render
+from stages.report.candidate import Candidate, summary
 
-matplotlib.use("Agg")
 
-EXAMPLE_OF_CORRUPTIONS = 3  # which of the test pictures shows them: any would do
+class Measured(NamedTuple):
+    """What the stages before found of a model: its facts, its predictions on test, its tables by name."""
+
+    candidate: Candidate
+    test: Predictions
+    corrupted_images: int
+    tables: dict[str, pd.DataFrame]
 
 
 def main() -> None:
+    matplotlib.use("Agg")
     prepared = Prepared.open(paths.PREPARED)
-    names = list(params.read().models)
-    of_test = {name: predictions.of_split(name, prepared, "test") for name in names}
-    metrics = {name: _json(paths.METRICS / f"{name}.json", name) for name in names}
-    temperatures = {name: metrics[name]["calibration"]["temperature"] for name in names}
-    altered = {name: predictions.to_altered(name, prepared) for name in names}
-    clean = {
-        name: Answers(of_test[name].logits[rows], of_test[name].labels[rows]) for name, (rows, _) in altered.items()
+    dataset = prepared.description
+    models = {name: _measured(name, prepared) for name in params.read().models}
+    first, candidates = next(iter(models.values())), [model.candidate for model in models.values()]
+    temperatures = {c.name: c.metrics["calibration"]["temperature"] for c in candidates}
+    logits = {name: model.test.logits for name, model in models.items()}
+    comparison = {
+        "corrupted_images": first.corrupted_images,
+        **model_comparison.compare(logits, first.test.labels, temperatures),
+        "int8": {name: int8 for name in models if (int8 := Exported.open(name).description.get("int8"))},
     }
-    robust = {
-        name: robustness.summarize(
-            clean[name],
-            altered[name][1],
-            of_test[name].logits,
-            predictions.to_foreign(name, prepared),
-            metrics[name]["unfamiliar"]["threshold"],
-            temperatures[name],
-        )
-        for name in names
-    }
-    candidates = [
-        Candidate(
-            name,
-            metrics[name],
-            _json(paths.PROFILES / f"{name}.json", name),
-            _json(paths.RUNS / name / "run.json", name),
-            robust[name],
-        )
-        for name in names
-    ]
-    logits = {name: found.logits for name, found in of_test.items()}
-    findings = {
-        "altered_pictures": len(clean[names[0]].labels),
-        **comparison.compare(logits, of_test[names[0]].labels, temperatures),
-        "int8": {name: found for name in names if (found := Exported.open(name).description.get("int8"))},
-    }
-    about = prepared.superclass_names, prepared.superclass_of_class
-    of_each = {
-        "curves": {name: _csv(paths.RUNS / name / "history.csv", f"dvc repro train@{name}") for name in names},
-        "steps": {name: _csv(paths.RUNS / name / "steps.csv", f"dvc repro train@{name}") for name in names},
-        "classes": {name: tables.classes(found, prepared.class_names, *about) for name, found in of_test.items()},
-        "superclasses": {name: tables.superclasses(found, *about) for name, found in of_test.items()},
-        "reliability": {name: tables.reliability(found, temperatures[name]) for name, found in of_test.items()},
-        "robustness": {name: tables.robustness(clean[name], altered[name][1]) for name in names},
-    }
-    figures = _figures(prepared, candidates, findings, of_each)
+    joined = {key: tables.joined({name: model.tables[key] for name, model in models.items()}) for key in first.tables}
+    joined["summary"] = summary(candidates)
+    drawn = figures.figures(prepared, joined, comparison)
+    studies = {file.stem: _csv(file, "make study") for file in sorted(paths.STUDIES.glob("*.csv"))}
+    judged = claims.judge(candidates, comparison["pairs"], prepared.data_sha256, studies, joined["steps"])
 
-    _write_folder(paths.PLOTS, {f"{name}.png": partial(style.save, figure) for name, figure in figures.items()})
-    _write_folder(
-        paths.TABLES, {f"{name}.csv": partial(_save_csv, tables.joined(own)) for name, own in of_each.items()}
-    )
-    write_json(paths.ROBUSTNESS_METRICS, robust)
+    _write_folder(paths.PLOTS, {f"{name}.png": write for name, write in drawn.items()})
+    _write_folder(paths.TABLES, {f"{name}.csv": partial(_save_csv, table) for name, table in joined.items()})
+    write_json(paths.ROBUSTNESS_METRICS, {c.name: dict(c.robustness) for c in candidates})
     write_json(
         paths.COMPARISON_DATA,
         {
-            "verdict": verdict(by_validation(candidates), findings, prepared.description),
-            **findings,
-            "facts": {c.name: {"cost": c.profile, "training": published(c.run)} for c in candidates},
-            "dataset": prepared.description,
+            "verdict": render.recommendation(candidates, comparison, dataset),
+            **comparison,
+            "facts": {c.name: {"cost": c.profile, "training": c.published} for c in candidates},
+            "dataset": dataset,
         },
     )
-    write_text(paths.COMPARISON, render(candidates, findings, prepared.description, list(figures)))
-    studies = {file.stem: _csv(file, "make study") for file in sorted(paths.STUDIES.glob("*.csv"))}
-    write_text(paths.CLAIMS, claims.render(candidates, findings, prepared.description, studies, of_each["steps"]))
-    print(f"compared {', '.join(names)}: {paths.COMPARISON}")
+    write_text(paths.COMPARISON, render.comparison(candidates, comparison, dataset, drawn))
+    write_text(paths.CLAIMS, render.claims(judged, dataset))
+    print(f"compared {', '.join(models)}: {paths.COMPARISON}")
 
 
-def _figures(
-    prepared: Prepared,
-    candidates: Sequence[Candidate],
-    findings: Mapping[str, Any],
-    of_each: Mapping[str, Mapping[str, pd.DataFrame]],
-) -> dict[str, Figure]:
-    names = [candidate.name for candidate in candidates]
-    images, _ = prepared.split("test")
-    classes, counts = prepared.class_names, prepared.description["counts"]
-    costs = {"latency": "milliseconds a picture (median)", "minutes": "minutes of training"}
-    points = {
-        candidate.name: {
-            **{key: candidate.test[key] for key in ("top1", "top1_low", "top1_high")},
-            "latency": candidate.profile["latency_p50_ms"],
-            "minutes": candidate.profile["training_seconds"] / 60,
-        }
-        for candidate in candidates
+def _measured(name: str, prepared: Prepared) -> Measured:
+    test = predictions.of_split(name, prepared, "test")
+    rows, corrupted = predictions.to_corrupted(name, prepared)
+    clean = Predictions(test.logits[rows], test.labels[rows])
+    metrics = _json(paths.METRICS / f"{name}.json", name)
+    threshold, temperature = metrics["ood"]["threshold"], metrics["calibration"]["temperature"]
+    out_of_distribution = predictions.to_ood(name, prepared)
+    candidate = Candidate(
+        name,
+        metrics,
+        _json(paths.PROFILES / f"{name}.json", name),
+        _json(paths.RUNS / name / "run.json", name),
+        robustness.summarize(clean, corrupted, test.logits, out_of_distribution, threshold, temperature),
+    )
+    hierarchy = prepared.superclass_names, prepared.superclass_of_class
+    own = {
+        "curves": _csv(paths.RUNS / name / "history.csv", f"dvc repro train@{name}"),
+        "steps": _csv(paths.RUNS / name / "steps.csv", f"dvc repro train@{name}"),
+        "classes": tables.classes(test, prepared.class_names, *hierarchy),
+        "superclasses": tables.superclasses(test, *hierarchy),
+        "reliability": tables.reliability(test, temperature),
+        "robustness": tables.robustness(clean, corrupted),
     }
-    example = images[[EXAMPLE_OF_CORRUPTIONS]]
-    examples = {
-        name: np.concatenate([example, *(corrupt(example, name, severity, 0) for severity in SEVERITIES)])
-        for name in CORRUPTIONS
-    }
-    confused = {name: findings["models"][name]["confused_pairs"] for name in names}
-    return {
-        "top1": top1(
-            {name: [point[key] for key in ("top1", "top1_low", "top1_high")] for name, point in points.items()},
-            NOTEBOOKS if prepared.source == "cifar100" else {},
-            title=f"Top-1 on {counts['test']:,} test pictures of {prepared.source}, with 95 % intervals",
-        ),
-        "learning_curves": learning_curves(of_each["curves"], of_each["steps"], len(classes)),
-        "pareto": accuracy_against_cost(points, costs),
-        "reliability": reliability(of_each["reliability"]),
-        "robustness": robustness_plots.robustness(of_each["robustness"]),
-        "corruptions": robustness_plots.corruption_examples(examples),
-        "confused_pairs": confusion.confused_pairs(confused, classes, counts["test"] // len(classes)),
-        "class_accuracy": confusion.class_accuracy(
-            {name: table["top1"].to_numpy() for name, table in of_each["classes"].items()}, classes
-        ),
-        **{
-            f"superclass_confusion_{name}": confusion.superclass_confusion(
-                _counts(table, prepared.superclass_names), prepared.superclass_names, title=f"{name}: answers on test"
-            )
-            for name, table in of_each["superclasses"].items()
-        },
-        "mistakes": gallery.mistakes(images, {name: findings["models"][name]["mistakes"] for name in names}, classes),
-        "suspects": gallery.suspects(images, findings["missed_by_all"]["suspects"], classes),
-        "contact_sheet": contact_sheet(
-            *prepared.split("train"), classes, prepared.superclass_names, prepared.superclass_of_class
-        ),
-    }
+    return Measured(candidate, test, len(rows), own)
 
 
 def _write_folder(folder: Path, files: Mapping[str, Callable[[Path], None]]) -> None:
@@ -173,11 +106,6 @@ def _write_folder(folder: Path, files: Mapping[str, Callable[[Path], None]]) -> 
 
 def _save_csv(table: pd.DataFrame, file: Path) -> None:
     table.to_csv(file, index=False, float_format="%.6g", lineterminator="\n")
-
-
-def _counts(table: pd.DataFrame, superclass_names: Sequence[str]) -> np.ndarray:
-    counts = table.pivot(index="actual", columns="predicted", values="pictures")
-    return counts.loc[list(superclass_names), list(superclass_names)].to_numpy()
 
 
 def _json(file: Path, model: str) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """Stage `evaluate`: the measures of one model on validation and test, from its stored logits."""
 
-import argparse
-
 from stages.common import paths
 from stages.common.errors import one_line_errors
 from stages.common.files import write_json
@@ -12,19 +10,13 @@ from stages.models import params
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", help="a key of models in params.yaml")
-    name = parser.parse_args().model
-    params.read().model(name)
+    name, _ = params.read_for_model(__doc__)
     prepared = Prepared.open(paths.PREPARED)
     val, test = (predictions.of_split(name, prepared, split) for split in ("val", "test"))
     metrics = summarize(val, test, prepared.superclass_of_class)
     for split in ("val", "test"):
-        found = metrics[split]
-        print(
-            f"{name}: {split} top-1 {found['top1']:.2%} ({found['top1_low']:.2%} to {found['top1_high']:.2%}), "
-            f"top-5 {found['top5']:.2%}"
-        )
+        top1, low, high, top5 = (metrics[split][key] for key in ("top1", "top1_low", "top1_high", "top5"))
+        print(f"{name}: {split} top-1 {top1:.2%} ({low:.2%} to {high:.2%}), top-5 {top5:.2%}")
     write_json(paths.METRICS / f"{name}.json", metrics)
 
 

@@ -7,7 +7,7 @@ from sklearn.metrics import f1_score
 
 
 def top_k(logits: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """Share of examples whose class is among the k highest logits; of equal logits the lower class counts first.
+    """Share of images whose class is among the k highest logits; of equal logits the lower class counts first.
 
     logits: (N, C) float; labels: (N,) integer. Where there are fewer than k classes all of them count.
     """
@@ -18,7 +18,7 @@ def top_k(logits: np.ndarray, labels: np.ndarray, k: int) -> float:
 
 
 def superclass_top1(logits: np.ndarray, labels: np.ndarray, superclass_of_class: Sequence[int]) -> float:
-    """Share of examples whose predicted class lies in the right superclass.
+    """Share of images whose predicted class lies in the right superclass.
 
     logits: (N, C); labels: (N,) integer; superclass_of_class: C superclass indices.
     """
@@ -26,8 +26,8 @@ def superclass_top1(logits: np.ndarray, labels: np.ndarray, superclass_of_class:
     return float((table[logits.argmax(axis=1)] == table[labels]).mean())
 
 
-def superclass_top1_of_wrong(logits: np.ndarray, labels: np.ndarray, superclass_of_class: Sequence[int]) -> float:
-    """The same among the examples whose predicted class is wrong; 0 where none is."""
+def superclass_top1_on_errors(logits: np.ndarray, labels: np.ndarray, superclass_of_class: Sequence[int]) -> float:
+    """The same among the images whose predicted class is wrong; 0 where none is."""
     wrong = logits.argmax(axis=1) != labels
     return superclass_top1(logits[wrong], labels[wrong], superclass_of_class) if wrong.any() else 0.0
 
@@ -39,7 +39,7 @@ def macro_f1(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def class_top1(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Share of right answers within each class: (C,) float64, NaN for a class without examples."""
+    """Top-1 within each class: (C,) float64, NaN for a class without images."""
     num_classes = logits.shape[1]
     counts = np.bincount(labels, minlength=num_classes).astype(float)
     right = np.bincount(labels[logits.argmax(axis=1) == labels], minlength=num_classes)

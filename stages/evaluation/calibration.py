@@ -1,11 +1,10 @@
-"""Whether probabilities mean what they say: of pictures given 70 %, seven in ten should be right.
+"""Whether probabilities mean what they say: of images given 70 %, seven in ten should be right.
 
 Probabilities are the softmax of logits (N, C) divided by a temperature; labels are (N,) integer.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
+import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
@@ -13,43 +12,27 @@ BINS = 15
 TEMPERATURES = (0.05, 20.0)  # where the best one is looked for
 
 
-@dataclass(frozen=True)
-class Reliability:
-    """Bins of equal numbers of examples by confidence, the highest probability; each array (bins,), lowest first.
+def reliability(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0, bins: int = BINS) -> pd.DataFrame:
+    """Accuracy by confidence, the highest probability (Guo et al., 2017, https://arxiv.org/abs/1706.04599).
 
-    confidence: its mean in the bin. accuracy: share of right answers in the bin. count: examples in the bin.
-    """
-
-    confidence: np.ndarray
-    accuracy: np.ndarray
-    count: np.ndarray
-
-    @property
-    def expected_calibration_error(self) -> float:
-        """Mean distance of accuracy and confidence, between 0 and 1, each bin weighted by its examples."""
-        return float(np.average(np.abs(self.confidence - self.accuracy), weights=self.count))
-
-
-def reliability(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0, bins: int = BINS) -> Reliability:
-    """How often answers of a confidence are right (Guo et al., 2017, https://arxiv.org/abs/1706.04599).
-
-    Bins of equal mass rather than equal width (Nguyen & O'Connor, 2015, https://arxiv.org/abs/1508.05154): none is
-    nearly empty. Fewer examples than bins give a bin each.
+    A row for each bin, lowest first: mean confidence and accuracy (shares), images. Bins of equal mass rather than
+    equal width (Nguyen & O'Connor, 2015, https://arxiv.org/abs/1508.05154): none is nearly empty. Fewer images than
+    bins give a bin each.
     """
     probabilities = softmax(logits.astype(np.float64) / temperature, axis=1)
-    confidences, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    order = np.argsort(confidences, kind="stable")
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    order = np.argsort(confidence, kind="stable")
     parts = [part for part in np.array_split(order, bins) if len(part)]
-    return Reliability(
-        np.array([confidences[part].mean() for part in parts]),
-        np.array([right[part].mean() for part in parts]),
-        np.array([len(part) for part in parts]),
-    )
+    rows = [(confidence[part].mean(), right[part].mean(), len(part)) for part in parts]
+    return pd.DataFrame(rows, columns=["confidence", "accuracy", "images"])
 
 
-def expected_calibration_error(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:
-    """Expected calibration error over 15 bins of equal mass; see Reliability."""
-    return reliability(logits, labels, temperature).expected_calibration_error
+def expected_calibration_error(
+    logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0, bins: int = BINS
+) -> float:
+    """Mean distance of accuracy and confidence over 15 bins of equal mass, weighted by images: between 0 and 1."""
+    table = reliability(logits, labels, temperature, bins)
+    return float(np.average((table["confidence"] - table["accuracy"]).abs(), weights=table["images"]))
 
 
 def brier_score(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:
@@ -68,7 +51,7 @@ def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray, temperature:
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The temperature, between 0.05 and 20, under which the labels are most likely (Guo et al., 2017).
 
-    It is one number for all classes, so the order of a picture's classes stays as it is.
+    It is one number for all classes, so the order of an image's classes stays as it is.
     """
     low, high = np.log(TEMPERATURES)
     found = minimize_scalar(

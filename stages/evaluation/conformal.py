@@ -1,9 +1,9 @@
 """Sets of classes that hold the right one with a promised frequency, whatever the classifier.
 
 Adaptive prediction sets (Romano, Sesia & Candes, 2020, https://arxiv.org/abs/2006.02544): classes join in the order of
-their probabilities until enough is together, and what is enough was found on pictures apart from training. In place of
-the paper's random numbers a class's score leaves out its own probability: a picture always gets the same set, and none
-is empty. The promise holds on average over pictures like those, exactly unless naming one class keeps it already.
+their probabilities until enough is together, and what is enough is fitted on images apart from training. In place of
+the paper's random numbers a class's score leaves out its own probability: an image always gets the same set, and none
+is empty. The promise holds on average over images like those, exactly unless naming one class keeps it already.
 """
 
 import math
@@ -27,7 +27,7 @@ def scores(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 def threshold(logits: np.ndarray, labels: np.ndarray, coverage: float, temperature: float = 1.0) -> float:
     """The score up to which classes join the set, so that a share `coverage` of sets hold the right class.
 
-    The ceil((N + 1) coverage)-th smallest of the N right classes' scores: the promise then holds for new pictures, not
+    The ceil((N + 1) coverage)-th smallest of the N right classes' scores: the promise then holds for new images, not
     for these only. 1 where N is too small to promise anything: all classes join.
     """
     own = np.sort(scores(logits, temperature)[np.arange(len(labels)), labels])
@@ -36,7 +36,7 @@ def threshold(logits: np.ndarray, labels: np.ndarray, coverage: float, temperatu
 
 
 def sets(logits: np.ndarray, threshold: float, temperature: float = 1.0) -> np.ndarray:
-    """Which classes belong to each picture's set: (N, C) bool. The likeliest class always does."""
+    """Which classes belong to each image's set: (N, C) bool. The likeliest class always does."""
     return scores(logits, temperature) <= threshold
 
 

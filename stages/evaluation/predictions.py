@@ -10,20 +10,20 @@ from stages.common import paths
 from stages.common.errors import UserError
 from stages.data.corruptions import CORRUPTIONS, SEVERITIES
 from stages.data.dataset import Prepared
-from stages.evaluation.summary import Answers
+from stages.evaluation.summary import Predictions
 
 
-def of_split(model: str, prepared: Prepared, split: str) -> Answers:
+def of_split(model: str, prepared: Prepared, split: str) -> Predictions:
     """Logits and labels of `val` or `test`; UserError where they are missing or do not fit the data."""
     _, labels = prepared.split(split)
     stored = _read(paths.PREDICTIONS / f"{model}.npz", [f"{split}_logits"], f"dvc repro predict@{model}")
     logits = stored[f"{split}_logits"]
     _check(paths.PREDICTIONS / f"{model}.npz", f"{split} logits", logits, (len(labels), len(prepared.class_names)))
-    return Answers(logits, labels)
+    return Predictions(logits, labels)
 
 
-def to_altered(model: str, prepared: Prepared) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Which test pictures were altered, rows (n,), and for each corruption the logits (severities, n, C)."""
+def to_corrupted(model: str, prepared: Prepared) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Which test images were corrupted, rows (n,), and by corruption their logits (severities, n, C)."""
     file = paths.ROBUSTNESS / f"{model}.npz"
     names = {f"corrupted_{corruption}": corruption for corruption in CORRUPTIONS}
     stored = _read(file, ["rows", *names], f"dvc repro robustness@{model}")
@@ -32,8 +32,8 @@ def to_altered(model: str, prepared: Prepared) -> tuple[np.ndarray, dict[str, np
     return stored["rows"], {corruption: stored[key] for key, corruption in names.items()}
 
 
-def to_foreign(model: str, prepared: Prepared) -> dict[str, np.ndarray]:
-    """For each kind of foreign pictures the logits (n, C)."""
+def to_ood(model: str, prepared: Prepared) -> dict[str, np.ndarray]:
+    """Logits (n, C) by kind of out-of-distribution images."""
     file = paths.ROBUSTNESS / f"{model}.npz"
     prefix = "ood_"
     stored = _read(file, None, f"dvc repro robustness@{model}")

@@ -1,6 +1,6 @@
-"""What may be luck of the pictures: intervals, paired tests, and a ranking that says when there is none.
+"""Statistical significance over test images: intervals, paired tests, and a ranking with ties.
 
-The luck of the training (another seed) is not in here: it takes several trainings to see that.
+The variance between trainings (another seed) is not in here: that takes several trainings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,10 @@ LEVEL = 0.95
 
 
 def bootstrap_interval(right: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """The 95 % percentile interval of a share: right (N,) bool, by a bootstrap over examples.
+    """The 95 % percentile interval of a share: right (N,) bool, by a bootstrap over images.
 
-    A resample of N examples holds a binomially distributed number of right ones, so those numbers are drawn instead
-    of the examples: the same distribution in no time.
+    A resample of N images holds a binomially distributed number of right ones, so those numbers are drawn instead
+    of the images: the same distribution in no time.
     """
     shares = np.random.default_rng(seed).binomial(len(right), right.mean(), RESAMPLES) / len(right)
     low, high = np.quantile(shares, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
@@ -27,10 +27,10 @@ def bootstrap_interval(right: np.ndarray, seed: int = 0) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two models on the same pictures.
+    """Two models on the same images.
 
-    difference: top-1 of the first less that of the second; low, high: its 95 % interval, by a bootstrap over pictures.
-    first_only, second_only: pictures that only this one of the two names right.
+    difference: top-1 of the first less that of the second; low, high: its 95 % interval, by a bootstrap over images.
+    first_only, second_only: images that only this one of the two classifies correctly.
     p_value: of McNemar's exact test, that both are right equally often; adjusted: by Holm, for all pairs of models.
     """
 
@@ -45,15 +45,15 @@ class Pair:
     adjusted: float
 
     @property
-    def is_distinguishable(self) -> bool:
-        """Whether the difference is unlikely to be luck of the pictures: adjusted p below 5 %."""
+    def is_significant(self) -> bool:
+        """Whether the adjusted p-value is below 5 %."""
         return self.adjusted < 1 - LEVEL
 
 
 def compare_pairs(right: Mapping[str, np.ndarray], seed: int = 0) -> list[Pair]:
-    """Every two models on the same N pictures; right: by model, (N,) bool. The better one of a pair stands first.
+    """Every two models on the same N images; right: by model, (N,) bool. The better one of a pair stands first.
 
-    McNemar (1947) asks only of the pictures on which the two differ; Holm (1979) corrects for asking several times.
+    McNemar (1947) tests only the images on which the two differ; Holm (1979) corrects for several tests.
     """
     # Of equals the first stays first.
     names = sorted(right, key=lambda name: -right[name].sum())
@@ -90,14 +90,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def ranks(right: Mapping[str, np.ndarray], pairs: Sequence[Pair]) -> list[tuple[int, str]]:
-    """Places from 1, best first: models that cannot be told from the best of a place share it."""
-    distinguishable = {frozenset((pair.first, pair.second)): pair.is_distinguishable for pair in pairs}
+    """Ranks from 1, best first: a model that does not differ significantly from the first of a rank shares it."""
+    significant = {frozenset((pair.first, pair.second)): pair.is_significant for pair in pairs}
     names = sorted(right, key=lambda name: -right[name].sum())
-    places: list[tuple[int, str]] = []
+    ranked: list[tuple[int, str]] = []
     leader = names[0]
-    place = 1
+    rank = 1
     for position, name in enumerate(names, 1):
-        if name != leader and distinguishable[frozenset((leader, name))]:
-            leader, place = name, position
-        places.append((place, name))
-    return places
+        if name != leader and significant[frozenset((leader, name))]:
+            leader, rank = name, position
+        ranked.append((rank, name))
+    return ranked

@@ -10,38 +10,38 @@ from stages.evaluation import accuracy, calibration, conformal, ood, significanc
 COVERAGES = (0.90, 0.95)
 
 
-class Answers(NamedTuple):
-    """Logits (N, C) float32 for pictures of known classes, and those classes: labels (N,) int64."""
+class Predictions(NamedTuple):
+    """Logits (N, C) float32 for labelled images, and their labels (N,) int64."""
 
     logits: np.ndarray
     labels: np.ndarray
 
 
-def summarize(val: Answers, test: Answers, superclass_of_class: Sequence[int]) -> dict[str, Any]:
+def summarize(val: Predictions, test: Predictions, superclass_of_class: Sequence[int]) -> dict[str, Any]:
     """What reports/metrics/<model>.json says; numbers rounded to 6 decimals.
 
     Temperature and thresholds are fitted on val, so val's calibrated figures are in-sample; test's are not.
     """
     temperature = calibration.fit_temperature(*val)
     thresholds = {str(round(100 * share)): conformal.threshold(*val, share, temperature) for share in COVERAGES}
-    familiar = ood.threshold(val.logits, temperature)
+    ood_threshold = ood.threshold(val.logits, temperature)
     summary = {
         **{
-            split: measures(answers, superclass_of_class, temperature, thresholds)
-            for split, answers in (("val", val), ("test", test))
+            split: measures(predictions, superclass_of_class, temperature, thresholds)
+            for split, predictions in (("val", val), ("test", test))
         },
         "calibration": {"temperature": temperature},
         "conformal": {name: {"threshold": value} for name, value in thresholds.items()},
-        "unfamiliar": {"threshold": familiar, "flagged_test": ood.flagged(test.logits, familiar, temperature)},
+        "ood": {"threshold": ood_threshold, "flagged_test": ood.flagged(test.logits, ood_threshold, temperature)},
     }
     return rounded(summary)
 
 
 def measures(
-    answers: Answers, superclass_of_class: Sequence[int], temperature: float, thresholds: Mapping[str, float]
+    predictions: Predictions, superclass_of_class: Sequence[int], temperature: float, thresholds: Mapping[str, float]
 ) -> dict[str, float]:
-    """The measures on one set of pictures; `..._calibrated`: of probabilities at this temperature."""
-    logits, labels = answers
+    """The measures on one split; `..._calibrated`: of probabilities at this temperature."""
+    logits, labels = predictions
     low, high = significance.bootstrap_interval(logits.argmax(axis=1) == labels)
     found = {
         "top1": accuracy.top_k(logits, labels, 1),
@@ -49,13 +49,13 @@ def measures(
         "top1_high": high,
         "top5": accuracy.top_k(logits, labels, 5),
         "superclass_top1": accuracy.superclass_top1(logits, labels, superclass_of_class),
-        "superclass_top1_of_wrong": accuracy.superclass_top1_of_wrong(logits, labels, superclass_of_class),
+        "superclass_top1_on_errors": accuracy.superclass_top1_on_errors(logits, labels, superclass_of_class),
         "macro_f1": accuracy.macro_f1(logits, labels),
     }
-    for suffix, degree in (("", 1.0), ("_calibrated", temperature)):
-        found["nll" + suffix] = calibration.negative_log_likelihood(logits, labels, degree)
-        found["ece" + suffix] = calibration.expected_calibration_error(logits, labels, degree)
-        found["brier" + suffix] = calibration.brier_score(logits, labels, degree)
+    for suffix, scale in (("", 1.0), ("_calibrated", temperature)):
+        found["nll" + suffix] = calibration.negative_log_likelihood(logits, labels, scale)
+        found["ece" + suffix] = calibration.expected_calibration_error(logits, labels, scale)
+        found["brier" + suffix] = calibration.brier_score(logits, labels, scale)
     for name, threshold in thresholds.items():
         members = conformal.sets(logits, threshold, temperature)
         found[f"coverage_{name}"], found[f"set_size_{name}"] = conformal.coverage_and_size(members, labels)

@@ -1,1 +1,1 @@
-"""What people read: the comparison and the claims, in Markdown, every number from the stages' JSON and CSV."""
+"""What people read: the comparison and the claims, from templates, every figure from the stages' JSON and CSV."""

@@ -1,8 +1,23 @@
 """A model as the reports know it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
+from urllib.parse import urlsplit
+
+import pandas as pd
+
+# Of run.json, in comparison.json.
+PUBLISHED = ("epochs", "seconds", "peak_memory_mb", "resolved", "hardware", "versions", "weights_sha256", "data_sha256")
+# Of the measures on test, in the table `summary`.
+SHARES = {
+    "top1": "top1",
+    "low": "top1_low",
+    "high": "top1_high",
+    "superclass": "superclass_top1",
+    "ece": "ece_calibrated",
+}
 
 
 @dataclass(frozen=True)
@@ -24,23 +39,59 @@ class Candidate:
 
     @property
     def test(self) -> Mapping[str, float]:
-        """Its measures on the test pictures."""
         return self.metrics["test"]
 
     @property
-    def precision(self) -> str:
-        """In which its file computes."""
-        return self.profile["precision"]
-
-    @property
-    def minutes(self) -> str:
+    def minutes(self) -> float:
         """Of training."""
-        return f"{self.profile['training_seconds'] / 60:.1f}"
+        return self.profile["training_seconds"] / 60
 
     @property
-    def milliseconds(self) -> str:
-        """Median latency of one picture."""
-        return f"{self.profile['latency_p50_ms']:.1f}"
+    def network(self) -> str:
+        """Architecture and input size, as far as its settings name them."""
+        params = self.run["params"]
+        network = params.get("backbone") or (f"MobileNetV3 {params['variant']}" if "variant" in params else "")
+        return f"{network} at {params['image_size']} px".strip() if "image_size" in params else network
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether training began with pretrained weights, as resolved."""
+        return self.run["resolved"]["weights"] != "random"
+
+    @property
+    def train_fraction(self) -> float:
+        return float(self.run["params"].get("train_fraction", 1.0))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The parameters of its training; of a weights file its name only."""
+        params = self.run["params"]
+        return {key: PurePath(value).name if key == "weights" and value else value for key, value in params.items()}
+
+    @property
+    def origin(self) -> str:
+        """The archive its images came from: its URL without password, or its name where it was a local file."""
+        parts = urlsplit(self.run["dataset"]["source"])
+        if parts.scheme in ("http", "https"):
+            return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        return PurePath(parts.path).name
+
+    @property
+    def published(self) -> dict[str, Any]:
+        """What comparison.json says of its training, enough to write the report again."""
+        run = {key: self.run[key] for key in PUBLISHED}
+        return {**run, "params": self.settings, "dataset": {"source": self.origin}}
+
+    @property
+    def profiled_on(self) -> tuple[str, int, float, str]:
+        """cpu, threads, GiB of memory, system."""
+        hardware = self.profile["hardware"]
+        return hardware["cpu"], hardware["threads"], hardware["memory_gb"], hardware["system"]
+
+    @property
+    def versions(self) -> tuple[tuple[str, str], ...]:
+        """(library, version) of its training."""
+        return tuple(self.run["versions"].items())
 
 
 def by_validation(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -48,22 +99,19 @@ def by_validation(candidates: Sequence[Candidate]) -> list[Candidate]:
     return sorted(candidates, key=lambda candidate: -candidate.val_top1)
 
 
-def listed(items: Sequence[str]) -> str:
-    """As a sentence has it: a, b and c."""
-    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+def summary(candidates: Sequence[Candidate]) -> pd.DataFrame:
+    """A row for each model: shares on test (top1, its 95 % interval low to high, superclass, ece calibrated) and costs.
 
-
-def for_each(candidates: Sequence[Candidate], say: Callable[[Candidate], str]) -> str:
-    """What is true of all candidates once; where they differ, each with the names it is true of."""
-    said: dict[str, list[str]] = {}
-    for candidate in candidates:
-        said.setdefault(say(candidate), []).append(candidate.name)
-    if len(said) == 1:
-        return next(iter(said))
-    return "; ".join(f"{listed(names)}: {text}" for text, names in said.items())
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1) -> str:
-    """A table in Markdown; words: how many of the first columns are aligned to the left."""
-    marks = ["---"] * words + ["---:"] * (len(header) - words)
-    return "\n".join(f"| {' | '.join(row)} |" for row in [header, marks, *rows])
+    Costs: milliseconds per image (median), minutes of training, megabytes of weights.
+    """
+    rows = [
+        {
+            "model": candidate.name,
+            **{column: candidate.test[measure] for column, measure in SHARES.items()},
+            "milliseconds": candidate.profile["latency_p50_ms"],
+            "minutes": candidate.minutes,
+            "megabytes": candidate.profile["weights_bytes"] / 1e6,
+        }
+        for candidate in candidates
+    ]
+    return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""Answers of made-up classifiers."""
+"""Logits of made-up classifiers."""
 
 from collections.abc import Callable
 

@@ -40,6 +40,6 @@ def test_by_hand():
     assert conformal.coverage_and_size(conformal.sets(logits, 0.55), labels) == (1.0, 1.5)
 
 
-def test_too_few_pictures_promise_by_naming_every_class(honest):
+def test_with_too_few_images_the_set_holds_every_class(honest):
     logits, labels = honest(5)
     assert conformal.threshold(logits, labels, 0.95) == 1.0

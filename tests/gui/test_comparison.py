@@ -1,87 +1,60 @@
 """The comparison behind a registered version, read from its run."""
 
-import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from mlflow import MlflowClient
 
 from gui import comparison, registry
-from gui.comparison import Comparison, ComparisonError
+from gui.comparison import ComparisonError, LoggedComparison
 from tests.gui.conftest import METADATA, LogComparison, Register
 
 MODELS = ["vit_scratch", "vit_transfer", "mobilenet_transfer"]
 
 
-def opened() -> Comparison:
+def opened() -> LoggedComparison:
     """The comparison of the only champion."""
     return comparison.of(registry.connect().champions()[0])
 
 
-def artifacts(tmp_path: Path, run_id: str) -> Path:
-    return tmp_path / "mlartifacts" / run_id / "artifacts"
+@pytest.fixture
+def run(register: Register, log_comparison: LogComparison, tmp_path: Path) -> Path:
+    """The artifacts of the champion's comparison."""
+    return tmp_path / "mlartifacts" / log_comparison(register()) / "artifacts"
 
 
-def test_a_version_leads_to_its_comparison(register: Register, log_comparison: LogComparison) -> None:
-    log_comparison(register())
+def test_a_version_leads_to_its_comparison(run: Path) -> None:
     found = opened()
-    assert sorted(found.models) == sorted(MODELS)
-    assert found.models[0] == "vit_transfer"
+    assert opened() is found
+    assert found.models == ["vit_transfer", "mobilenet_transfer", "vit_scratch"]
     assert found.verdict.startswith("**Ship vit_transfer**")
-    assert found.report.startswith("# Which classifier to ship on cifar100?")
-    assert found.metrics("vit_scratch")["test"]["top1_low"] < found.metrics("vit_scratch")["test"]["top1"]
-    assert set(found.robustness) == set(MODELS)
-    assert found.data["facts"]["vit_scratch"]["cost"]["latency_p50_ms"] == 5.0
-    for name in comparison.COLUMNS:
-        assert set(found.table(name)["model"]) == set(MODELS)
-    assert set(found.table("superclasses")["actual"]) == set(METADATA["superclass_names"])
-    assert "red apple" in set(found.table("classes")["class"])
+    assert found.report == (run / "comparison.md").read_text()
+    tables = {name: found.table(name) for name in comparison.COLUMNS}
+    assert all(list(table["model"].unique()) == found.models for table in tables.values())
+    assert set(tables["superclasses"]["actual"]) == set(METADATA["superclass_names"])
+    assert "red apple" in set(tables["classes"]["class"])
+    assert tables["summary"].loc[0, ["milliseconds", "minutes", "megabytes"]].tolist() == [12.7, 9.0, 7.290128]
 
 
-def test_the_summary_says_what_each_model_reaches_and_costs(register: Register, log_comparison: LogComparison) -> None:
-    log_comparison(register())
-    summary = opened().summary().set_index("model")
-    assert list(summary.index) == opened().models
-    assert (summary["low"] < summary["top1"]).all()
-    assert (summary["top1"] < summary["high"]).all()
-    assert summary.loc["vit_transfer", ["milliseconds", "minutes", "megabytes"]].tolist() == [12.7, 520 / 60, 7.290128]
-
-
-def test_the_explorer_holds_the_test_pictures_and_every_models_answers(
-    register: Register, log_comparison: LogComparison
-) -> None:
-    log_comparison(register())
+def test_the_explorer_holds_the_test_images_and_every_models_predictions(run: Path) -> None:
     found = opened()
     explorer = found.explorer()
     assert explorer is found.explorer()
+    assert Path(explorer.images.filename) == run / "explorer" / "images.npy", "a local store is read in place"
     assert explorer.images.shape == (120, 8, 8, 3)
-    assert isinstance(explorer.images, np.memmap)
     assert explorer.models == MODELS
-    assert explorer.class_names[0] == "red apple"
-    assert explorer.superclass_of[5] == "plants"
+    assert explorer.class_names == [name.replace("_", " ") for name in METADATA["class_names"]]
+    assert explorer.superclass_names[explorer.superclass_index[5]] == "plants"
+    summary = found.table("summary").set_index("model")
     for model in MODELS:
-        assert explorer.probabilities(model).dtype == np.float16
-        answers = explorer.answers(model)
-        assert answers is explorer.answers(model)
-        assert (answers.predicted == explorer.labels).mean() == pytest.approx(found.metrics(model)["test"]["top1"])
-        assert np.allclose(answers.confidence, explorer.probabilities(model).max(axis=1))
-
-
-def test_a_local_store_is_read_in_place(register: Register, log_comparison: LogComparison, tmp_path: Path) -> None:
-    run_id = log_comparison(register())
-    assert Path(opened().explorer().images.filename) == artifacts(tmp_path, run_id) / "explorer" / "images.npy"
-
-
-def test_a_comparison_is_opened_once_and_another_run_is_another_one(
-    register: Register, log_comparison: LogComparison
-) -> None:
-    log_comparison(register())
-    first = opened()
-    assert opened() is first
-    log_comparison(register())
-    assert opened().run_id != first.run_id
+        predictions = explorer.predictions(model)
+        assert predictions is explorer.predictions(model)
+        assert (predictions.predicted == explorer.labels).mean() == pytest.approx(summary["top1"][model])
+        stored = np.load(run / "explorer" / f"probabilities-{model}.npy")
+        assert (predictions.confidence == stored.max(axis=1)).all()
 
 
 def test_a_version_without_comparison_is_one_line(register: Register) -> None:
@@ -96,104 +69,68 @@ def test_a_run_that_is_gone_is_one_line(register: Register, log_comparison: LogC
     client.delete_run(log_comparison(number))
     with pytest.raises(ComparisonError, match="^The comparison .* was deleted: .*make register"):
         opened()
-    client.set_model_version_tag("cifar100-classifier", str(number), "comparison_run_id", "0" * 32)
+    client.set_model_version_tag("cifar100-classifier", str(number), comparison.RUN_TAG, "0" * 32)
     with pytest.raises(ComparisonError, match="^The comparison .* cannot be opened .*0{32}.*make register"):
         opened()
 
 
-def test_files_that_are_gone_are_one_line_and_found_again(
-    register: Register, log_comparison: LogComparison, tmp_path: Path
-) -> None:
-    folder = artifacts(tmp_path, log_comparison(register()))
+def test_files_that_are_gone_are_one_line_and_found_again(run: Path, tmp_path: Path) -> None:
     found = opened()
-    (folder / "explorer").rename(tmp_path / "elsewhere")
+    (run / "explorer").rename(tmp_path / "elsewhere")
     with pytest.raises(ComparisonError, match=r"^`explorer/dataset.json` .* out of reach .*make register"):
         found.explorer()
-    (tmp_path / "elsewhere").rename(folder / "explorer")
+    (tmp_path / "elsewhere").rename(run / "explorer")
     assert found.explorer().models == MODELS
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [("[]", "a list"), ("{}", "verdict"), ('{"verdict": "Ship a.", "ranking": 5}', "not iterable"), ("{", "JSON")],
-)
-def test_a_comparison_of_another_layout_is_one_line(
-    register: Register, log_comparison: LogComparison, tmp_path: Path, content: str, expected: str
-) -> None:
-    folder = artifacts(tmp_path, log_comparison(register()))
-    (folder / "comparison.json").write_text(content)
-    with pytest.raises(ComparisonError, match=f"^`comparison.json` .*{expected}.*make register") as refusal:
-        opened()
-    assert "\n" not in str(refusal.value)
-
-
-def replace(folder: Path, name: str, array: np.ndarray) -> None:
-    np.save(folder / "explorer" / name, array)
-
-
-@pytest.mark.parametrize(
-    ("name", "array"),
-    [
-        ("images", np.zeros((120, 8, 8, 3), np.float32)),
-        ("images", np.zeros((119, 8, 8, 3), np.uint8)),
-        ("images", np.array([{"a": 1}])),
-        ("labels", np.full(120, 6)),
-        ("labels", np.full(120, -1)),
-    ],
-)
-def test_damaged_arrays_are_one_line_and_nothing_is_unpickled(
-    register: Register, log_comparison: LogComparison, tmp_path: Path, name: str, array: np.ndarray
-) -> None:
-    replace(artifacts(tmp_path, log_comparison(register())), name, array)
-    with pytest.raises(ComparisonError, match=f"^`explorer/{name}.npy` .* damaged or of another version"):
-        opened().explorer()
 
 
 class Bomb:
     """Leaves a file behind when it is unpickled."""
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
     def __reduce__(self) -> tuple:
-        return Path.touch, (self.file,)
+        return Path.touch, (Path("exploded"),)
 
 
-def test_an_array_that_is_a_pickle_is_never_unpickled(
-    register: Register, log_comparison: LogComparison, tmp_path: Path
+def read_everything(found: LoggedComparison) -> None:
+    for name in comparison.COLUMNS:
+        found.table(name)
+    for model in MODELS:
+        found.explorer().predictions(model)
+    assert found.report
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        ("comparison.json", "[]", "indices"),
+        ("comparison.json", "{}", "verdict"),
+        ("comparison.json", '{"verdict": "Ship a.", "ranking": 5}', "not iterable"),
+        ("comparison.json", "{", "JSON"),
+        ("comparison.md", b"\xff", "decode"),
+        ("tables/curves.csv", "epoch,val_top1\n1,0.5\n", "no column model, seconds, val_loss"),
+        ("tables/steps.csv", "", "No columns"),
+        ("explorer/dataset.json", '{"models": 5}', "not iterable"),
+        ("explorer/images.npy", np.zeros((120, 8, 8, 3), np.float32), "float32"),
+        ("explorer/images.npy", np.zeros((120, 8, 8, 4), np.uint8), "4"),
+        ("explorer/images.npy", np.zeros((0, 8, 8, 3), np.uint8), "0, 8, 8, 3"),
+        ("explorer/images.npy", np.array([{"a": 1}]), "Python objects"),
+        ("explorer/labels.npy", np.zeros(119, np.int64), "119"),
+        ("explorer/labels.npy", np.full(120, 6), "labels up to 6"),
+        ("explorer/labels.npy", np.full(120, -1), "labels up to -1"),
+        ("explorer/labels.npy", pickle.dumps(Bomb()), "pickled"),
+        ("explorer/probabilities-vit_scratch.npy", np.zeros((120, 5), np.float16), "120, 5"),
+    ],
+)
+def test_a_damaged_file_is_one_line_that_names_it(
+    run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str, content: Any, expected: str
 ) -> None:
-    folder = artifacts(tmp_path, log_comparison(register()))
-    (folder / "explorer" / "labels.npy").write_bytes(pickle.dumps(Bomb(tmp_path / "exploded")))
-    with pytest.raises(ComparisonError, match=r"labels.npy"):
-        opened().explorer()
-    assert not (tmp_path / "exploded").exists()
-
-
-def test_probabilities_that_do_not_fit_the_pictures_are_one_line(
-    register: Register, log_comparison: LogComparison, tmp_path: Path
-) -> None:
-    folder = artifacts(tmp_path, log_comparison(register()))
-    replace(folder, "probabilities-vit_scratch", np.zeros((120, 5), np.float16))
-    with pytest.raises(ComparisonError, match=r"probabilities-vit_scratch.npy.*\(120, 5\)"):
-        opened().explorer().answers("vit_scratch")
-
-
-def test_a_table_of_another_layout_is_one_line(
-    register: Register, log_comparison: LogComparison, tmp_path: Path
-) -> None:
-    folder = artifacts(tmp_path, log_comparison(register()))
-    (folder / "tables" / "curves.csv").write_text("epoch,val_top1\n1,0.5\n")
-    with pytest.raises(ComparisonError, match="no column model, seconds, val_loss"):
-        opened().table("curves")
-    (folder / "tables" / "curves.csv").write_text("")
-    with pytest.raises(ComparisonError, match=r"tables/curves.csv"):
-        opened().table("curves")
-
-
-def test_the_names_of_classes_are_as_people_read_them(
-    register: Register, log_comparison: LogComparison, tmp_path: Path
-) -> None:
-    folder = artifacts(tmp_path, log_comparison(register()))
-    described = json.loads((folder / "explorer" / "dataset.json").read_text())
-    assert described["class_names"] == METADATA["class_names"]
-    assert not any("_" in name for name in opened().explorer().class_names)
+    monkeypatch.chdir(tmp_path)
+    read_everything(opened())
+    comparison._open.cache_clear()
+    if isinstance(content, np.ndarray):
+        np.save(run / file, content)
+    else:
+        (run / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ComparisonError, match=f"^`{file}` .* damaged .*{expected}.*make register") as refusal:
+        read_everything(opened())
+    assert "\n" not in str(refusal.value)
+    assert not Path("exploded").exists()

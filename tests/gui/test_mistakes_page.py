@@ -12,13 +12,14 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from gui import comparison, grid, registry
-from gui.comparison import Answers, Explorer
+from gui.comparison import ImageExplorer, TopPredictions
 from gui.grid import Tile
 from gui.views.mistakes import select
 from tests.gui.conftest import METADATA, LogComparison, Register
 from tests.gui.pages import draw, html, only_error
 
 NAMES = [name.replace("_", " ") for name in METADATA["class_names"]]
+TILE = r'"truth">(.*?)</span><span class="prediction">(.*?), ([\d.]+)\N{NARROW NO-BREAK SPACE}%'
 
 
 @pytest.fixture
@@ -27,138 +28,89 @@ def champion_run(register: Register, log_comparison: LogComparison, tmp_path: Pa
     return tmp_path / "mlartifacts" / log_comparison(register(model="vit_scratch")) / "artifacts"
 
 
-def explorer_and_answers(model: str = "vit_scratch") -> tuple[Explorer, Answers]:
+def explored(model: str = "vit_scratch") -> tuple[ImageExplorer, TopPredictions]:
     explorer = comparison.of(registry.connect().champions()[0]).explorer()
-    return explorer, explorer.answers(model)
+    return explorer, explorer.predictions(model)
 
 
 def tiles(page: AppTest) -> list[tuple[str, str, float]]:
-    """Truth, what was said, and the confidence in per cent, of each picture shown."""
-    found = re.findall(
-        r'"truth">(.*?)</span><span class="prediction">(.*?), ([\d.]+)\N{NARROW NO-BREAK SPACE}', html(page)
-    )
-    return [(truth, said, float(sure)) for truth, said, sure in found]
+    """Label, prediction, and the confidence in per cent, of each image shown."""
+    return [(truth, text, float(sure)) for truth, text, sure in re.findall(TILE, html(page))]
 
 
 def count(page: AppTest) -> int:
-    return int(re.match(r"\*\*([\d,]+) pictures?\*\*", page.markdown[0].value)[1].replace(",", ""))
+    return int(re.match(r"\*\*([\d,]+) images?\*\*", page.markdown[0].value)[1].replace(",", ""))
 
 
 def test_it_opens_with_the_champions_mistakes_the_most_confident_first(champion_run: Path) -> None:
     page = draw("mistakes")
-    explorer, answers = explorer_and_answers()
+    explorer, predictions = explored()
+    wrong = predictions.predicted != explorer.labels
     assert page.selectbox(key="of-model").value == "vit_scratch"
-    assert count(page) == (answers.predicted != explorer.labels).sum()
+    assert count(page) == wrong.sum()
     shown = tiles(page)
     assert len(shown) == 24
-    assert all(said == f"said {said.removeprefix('said ')}" and said != f"said {truth}" for truth, said, _ in shown)
+    assert all(text.startswith("predicted ") and text != f"predicted {truth}" for truth, text, _ in shown)
     sure = [sure for _, _, sure in shown]
     assert sure == sorted(sure, reverse=True)
-    assert sure[0] == pytest.approx(100 * answers.confidence[answers.predicted != explorer.labels].max(), abs=0.06)
+    assert sure[0] == pytest.approx(100 * predictions.confidence[wrong].max(), abs=0.06)
+    row = select(explorer, predictions, "wrong")[0]
+    encoded = re.search(r'src="data:image/png;base64,([^"]*)"', html(page))[1]
+    assert (np.asarray(Image.open(BytesIO(b64decode(encoded)))) == explorer.images[row]).all()
+    assert re.search(r'alt="Test image: (.*?)"', html(page))[1] == explorer.class_names[explorer.labels[row]]
 
 
 def test_the_filters_hold_together(champion_run: Path) -> None:
     page = draw("mistakes")
     page.selectbox(key="truth").set_value(3)  # an index, shown as a name
-    page.selectbox(key="answer").set_value(0).run()
-    assert tiles(page)
-    assert {(truth, said) for truth, said, _ in tiles(page)} == {(NAMES[3], f"said {NAMES[0]}")}
+    page.selectbox(key="predicted").set_value(0).run()
+    assert {(truth, text) for truth, text, _ in tiles(page)} == {(NAMES[3], f"predicted {NAMES[0]}")}
     page.selectbox(key="of-model").set_value("mobilenet_transfer").run()
-    explorer, answers = explorer_and_answers("mobilenet_transfer")
-    assert count(page) == ((explorer.labels == 3) & (answers.predicted == 0)).sum()
+    explorer, predictions = explored("mobilenet_transfer")
+    assert count(page) == ((explorer.labels == 3) & (predictions.predicted == 0)).sum()
+    page.selectbox(key="superclass").set_value(0).run()  # plants, which white rabbits are not
+    assert "No test image fits" in page.info[0].value
+    assert not tiles(page)
 
 
-def test_a_superclass_is_that_of_the_picture(champion_run: Path) -> None:
+def test_superclass_and_confidence_filter_too(champion_run: Path) -> None:
     page = draw("mistakes")
-    page.selectbox(key="superclass").set_value(2).run()  # animals: white rabbit, black cat
-    assert {truth for truth, _, _ in tiles(page)} == {"white rabbit", "black cat"}
-
-
-def test_confidence_has_two_ends(champion_run: Path) -> None:
-    page = draw("mistakes")
+    page.selectbox(key="superclass").set_value(2)  # animals: white rabbit, black cat
     page.slider(key="confidence").set_value((40, 60)).run()
-    assert tiles(page)
+    assert {truth for truth, _, _ in tiles(page)} == {"white rabbit", "black cat"}
     assert all(40 <= sure <= 60 for _, _, sure in tiles(page))
 
 
-def test_right_answers_can_be_seen_too(champion_run: Path) -> None:
-    page = draw("mistakes")
-    page.segmented_control(key="kind").set_value("right").run()
-    right = count(page)
-    assert {said for _, said, _ in tiles(page)} == {"right"}
-    page.segmented_control(key="kind").set_value("all").run()
-    assert count(page) == 120
-    explorer, answers = explorer_and_answers()
-    assert right == (answers.predicted == explorer.labels).sum()
-
-
-def test_what_fits_nothing_says_so(champion_run: Path) -> None:
-    page = draw("mistakes")
-    page.selectbox(key="truth").set_value(1)
-    page.selectbox(key="answer").set_value(1).run()  # a mistake that is none
-    assert "No test picture fits" in page.info[0].value
-    assert not tiles(page)
-    assert not page.get("pagination")
-
-
-def test_pages_follow_one_another_and_another_choice_starts_at_the_first(champion_run: Path) -> None:
+def test_right_predictions_and_further_pages_can_be_seen_too(champion_run: Path) -> None:
+    explorer, predictions = explored()
     page = draw("mistakes")
     first = tiles(page)
     page.get("pagination")[0].set_value(2).run()
-    second = tiles(page)
-    assert second
-    assert second != first
-    assert max(sure for _, _, sure in second) <= min(sure for _, _, sure in first)
+    assert max(sure for _, _, sure in tiles(page)) <= min(sure for _, _, sure in first)
+    page.segmented_control(key="kind").set_value("right").run()
+    assert count(page) == (predictions.predicted == explorer.labels).sum()
+    assert {text for _, text, _ in tiles(page)} == {"right"}
     page.segmented_control(key="kind").set_value("all").run()
-    assert tiles(page) == first
-    page.segmented_control(key="kind").set_value("wrong").run()
-    assert tiles(page) == first
+    assert count(page) == 120
+    assert tiles(page) == first, "another choice starts at its first page, mistakes before right predictions"
 
 
-def test_select_puts_mistakes_before_right_answers(champion_run: Path) -> None:
-    explorer, answers = explorer_and_answers()
-    rows = select(explorer, answers, "all", None, None, None, (0, 1))
-    assert sorted(rows) == list(range(120))
-    is_wrong = answers.predicted[rows] != explorer.labels[rows]
-    assert (np.diff(is_wrong.astype(int)) <= 0).all()
-
-
-def test_a_picture_reaches_the_browser_pixel_by_pixel_with_its_alternative_text(champion_run: Path) -> None:
-    page = draw("mistakes")
-    explorer, answers = explorer_and_answers()
-    row = select(explorer, answers, "wrong", None, None, None, (0, 1))[0]
-    encoded, alt = re.search(r'src="data:image/png;base64,([^"]*)".*?alt="([^"]*)"', html(page)).groups()
-    assert (np.asarray(Image.open(BytesIO(b64decode(encoded)))) == explorer.images[row]).all()
-    assert alt == f"Test image: {explorer.class_names[explorer.labels[row]]}"
-
-
-def test_a_page_of_photographs_is_no_more_than_two_hundred_kilobytes() -> None:
+def test_a_page_of_images_is_small_and_its_names_are_text_not_markup() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), dtype=np.uint8)  # compresses worst
-    assert len(grid.grid(Tile(picture, "sea", ["said sky"]) for picture in noise)) < 200_000
-
-
-def test_names_in_the_grid_are_text_not_markup() -> None:
+    assert len(grid.grid(Tile(image, "sea", ["predicted sky"]) for image in noise)) < 200_000
     written = grid.grid([Tile(np.zeros((2, 2, 3), np.uint8), '"><script>', ["<b>", "a & b"])])
     assert "<script>" not in written
     assert "<b>" not in written
     assert "a &amp; b" in written
 
 
-def test_without_the_test_pictures_it_is_one_sentence(champion_run: Path) -> None:
+def test_what_is_missing_is_one_line(champion_run: Path, register: Register, log_comparison: LogComparison) -> None:
     shutil.rmtree(champion_run / "explorer")
-    assert "explorer/dataset.json" in only_error(draw("mistakes"))
-
-
-def test_a_champion_without_comparison_is_one_sentence(register: Register) -> None:
+    page = draw("mistakes")
+    assert "explorer/dataset.json" in only_error(page)
+    log_comparison(register(model="vit_transfer"))
+    page.button[0].click().run()
+    assert "version 2 of cifar100-classifier" in page.toast[0].value
+    assert page.selectbox(key="of-model").value == "vit_transfer"
     register()
     assert "No comparison was logged" in only_error(draw("mistakes"))
-
-
-def test_a_new_champion_is_announced_here_too(
-    champion_run: Path, register: Register, log_comparison: LogComparison
-) -> None:
-    page = draw("mistakes")
-    log_comparison(register(model="vit_transfer"))
-    page.selectbox(key="superclass").set_value(1).run()
-    assert "version 2 of cifar100-classifier" in page.toast[0].value
-    assert "version 2" in page.caption[0].value

@@ -1,13 +1,13 @@
-"""Three made-up models, as the stages would have described them."""
+"""Made-up models, as the stages would have described them."""
 
 import copy
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from stages.evaluation.comparison import compare
+from stages.evaluation.model_comparison import compare
 from stages.report.candidate import Candidate
-from stages.report.comparison import render
 
 DATASET = {
     "source": "cifar100",
@@ -20,6 +20,29 @@ DATASET = {
     "split_seed": 0,
     "limit_per_class": None,
 }
+MEASURES = {
+    **{"top5": 0.9, "superclass_top1": 0.8, "superclass_top1_on_errors": 0.4, "macro_f1": 0.5},
+    **{"nll": 1.2, "ece": 0.1, "brier": 0.6, "nll_calibrated": 1.1, "ece_calibrated": 0.02, "brier_calibrated": 0.5},
+    **{"coverage_90": 0.903, "set_size_90": 2.5, "coverage_95": 0.951, "set_size_95": 4.5},
+}
+FITTED = {
+    "calibration": {"temperature": 1.234},
+    "conformal": {"90": {"threshold": 0.8}, "95": {"threshold": 0.9}},
+    "ood": {"threshold": 0.17, "flagged_test": 0.052},
+}
+PROFILE = {
+    **{"onnx_sha256": "f" * 64, "precision": "float32", "num_parameters": 1_500_000, "multiply_adds": 100_000_000},
+    **{"cold_load_seconds": 3.5, "throughput_images_per_second": 250.0},
+    "hardware": {"cpu": "Some CPU", "threads": 2, "memory_gb": 16.0, "system": "Linux x86_64"},
+}
+RUN = {
+    "params": {"seed": 0, "backbone": "vit_tiny", "image_size": 128, "weights": "/home/me/weights/w.h5"},
+    "resolved": {"weights_sha256": "e" * 64, "device": "cpu", "precision": "float32", "threads": 2},
+    "dataset": {"source": "/home/me/archives/cifar.tar.xz"},
+    **{"epochs": 1, "peak_memory_mb": 2048.0, "seconds": 600.0, "weights_sha256": "a" * 64, "data_sha256": "d" * 64},
+    "hardware": {"cpu": "Some CPU", "cores": 2},
+    "versions": {"torch": "2.0"},
+}
 
 
 @pytest.fixture
@@ -29,57 +52,24 @@ def dataset():
 
 @pytest.fixture
 def candidate():
+    """A model by its name, top-1 on validation and test, and cost; weights: as resolved."""
+
     def make(name, val=0.5, test=0.5, *, latency=10.0, size=10_000_000, seconds=600.0, weights="random"):
-        measures = {
-            **{"top5": 0.9, "superclass_top1": 0.8, "superclass_top1_of_wrong": 0.4, "macro_f1": 0.5},
-            **{"nll": 1.2, "ece": 0.1, "brier": 0.6},
-            **{"nll_calibrated": 1.1, "ece_calibrated": 0.02, "brier_calibrated": 0.5},
-            **{"coverage_90": 0.903, "set_size_90": 2.5, "coverage_95": 0.951, "set_size_95": 4.5},
-        }
-        ends = {"top1_low": test - 0.01, "top1_high": test + 0.01}
+        cost = {"latency_p50_ms": latency, "latency_p95_ms": 2 * latency, "weights_bytes": size}
+        run = copy.deepcopy(RUN)
+        run["resolved"]["weights"] = weights
         return Candidate(
             name,
             metrics={
-                "val": {"top1": val, **measures},
-                "test": {"top1": test, **ends, **measures},
-                "calibration": {"temperature": 1.234},
-                "conformal": {"90": {"threshold": 0.8}, "95": {"threshold": 0.9}},
-                "unfamiliar": {"threshold": 0.17, "flagged_test": 0.052},
+                "val": {"top1": val, **MEASURES},
+                "test": {"top1": test, "top1_low": test - 0.01, "top1_high": test + 0.01, **MEASURES},
+                **copy.deepcopy(FITTED),
             },
-            profile={
-                "onnx_sha256": "f" * 64,
-                "precision": "float32",
-                "num_parameters": 1_500_000,
-                "multiply_adds": 100_000_000,
-                "weights_bytes": size,
-                "latency_p50_ms": latency,
-                "latency_p95_ms": 2 * latency,
-                "cold_load_seconds": 3.5,
-                "throughput_images_per_second": 250.0,
-                "training_seconds": seconds,
-                "hardware": {"cpu": "Some CPU", "threads": 2, "memory_gb": 16.0, "system": "Linux x86_64"},
-            },
-            run={
-                "params": {"seed": 0, "backbone": "vit_tiny", "image_size": 128, "weights": "/home/me/weights/w.h5"},
-                "resolved": {
-                    "weights": weights,
-                    "weights_sha256": "e" * 64,
-                    "device": "cpu",
-                    "precision": "float32",
-                    "threads": 2,
-                },
-                "dataset": {"source": "/home/me/archives/cifar.tar.xz"},
-                "epochs": 1,
-                "peak_memory_mb": 2048.0,
-                "hardware": {"cpu": "Some CPU", "cores": 2},
-                "versions": {"torch": "2.0"},
-                "data_sha256": "d" * 64,
-            },
+            profile=copy.deepcopy(PROFILE) | cost | {"training_seconds": seconds},
+            run=run,
             robustness={
-                "clean": test,
-                "mean": 0.321,
-                "noise": 0.222,
-                "foreign": {"digits": {"pictures": 1797, "flagged": 0.77, "auroc": 0.987}},
+                **{"clean": test, "mean": 0.321, "noise": 0.222},
+                "ood": {"digits": {"images": 1797, "flagged": 0.77, "auroc": 0.987}},
             },
         )
 
@@ -87,24 +77,47 @@ def candidate():
 
 
 @pytest.fixture
-def findings():
-    """What the comparison finds of candidates that are right for the first so many of 1,000 pictures."""
+def compared():
+    """The comparison of candidates that are right for the first so many of 1,000 images."""
 
     def make(*candidates):
         labels = np.arange(1_000) % 100
         logits = {}
         for candidate in candidates:
-            said = np.where(np.arange(1_000) < round(1_000 * candidate.test["top1"]), labels, (labels + 1) % 100)
-            logits[candidate.name] = 5 * np.eye(100, dtype=np.float32)[said]
+            right = np.arange(1_000) < round(1_000 * candidate.test["top1"])
+            logits[candidate.name] = 5 * np.eye(100, dtype=np.float32)[np.where(right, labels, (labels + 1) % 100)]
         found = compare(logits, labels, {candidate.name: 1.0 for candidate in candidates})
-        return {"altered_pictures": 2_000, **found}
+        return {"corrupted_images": 2_000, "int8": {}, **found}
 
     return make
 
 
 @pytest.fixture
-def report(dataset, findings):
-    def make(*candidates, pictures=(), **changes):
-        return render(candidates, findings(*candidates), dataset | changes, pictures)
+def claimed(candidate):
+    """The three models that the claims are about."""
+
+    def make(scratch=0.4, vit=0.8, cnn=0.7, **shared):
+        tops = {"vit_scratch": scratch, "vit_transfer": vit, "mobilenet_transfer": cnn}
+        weights = {"vit_scratch": "random"}
+        return [
+            candidate(name, val=top1, test=top1, weights=weights.get(name, "file"), **shared)
+            for name, top1 in tops.items()
+        ]
+
+    return make
+
+
+@pytest.fixture
+def study():
+    """A table of `make study`."""
+
+    def make(values, top1s, minutes=(1.0, 3.0, 9.0), model="vit_scratch", data="d" * 16):
+        rows = zip(values, top1s, minutes, strict=False)
+        return pd.DataFrame(
+            [
+                {"model": model, "value": value, "epochs": 1, "val_top1": top1, "minutes": time, "data": data}
+                for value, top1, time in rows
+            ]
+        )
 
     return make

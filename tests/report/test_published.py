@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from stages.report import render
 from stages.report.candidate import Candidate
-from stages.report.comparison import render
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,19 +50,6 @@ def test_the_table_shows_the_metrics_as_they_were_measured(report):
         assert cells[5] == f"{metrics['test']['top5']:.2%}"
 
 
-def test_robustness_and_calibration_are_those_that_were_measured(report):
-    robustness = json.loads(committed("reports/robustness.json"))
-    worse = report[report.index("## When pictures get worse") : report.index("### When they show")]
-    believed = report[report.index("## Can its probabilities") : report.index("### Sets that hold")]
-    for model, found in robustness.items():
-        shares = " | ".join(f"{value:.1%}" for key, value in found.items() if key != "foreign")
-        assert f"| {model} | {shares} |" in worse
-        metrics = json.loads(committed(f"reports/metrics/{model}.json"))
-        ece = f"{metrics['test']['ece']:.2%} → {metrics['test']['ece_calibrated']:.2%}"
-        assert f"| {model} | {metrics['calibration']['temperature']:.3f} | " in believed
-        assert ece in believed
-
-
 def test_the_report_can_be_written_again_from_the_committed_figures_alone(report):
     data = json.loads(committed("reports/comparison.json"))
     robustness = json.loads(committed("reports/robustness.json"))
@@ -76,8 +63,8 @@ def test_the_report_can_be_written_again_from_the_committed_figures_alone(report
         )
         for name, facts in data["facts"].items()
     ]
-    pictures = [Path(file).stem for file in git("ls-tree", "--name-only", "HEAD", "reports/plots/").split()]
-    assert render(candidates, data, data["dataset"], pictures) == report
+    figures = [Path(file).stem for file in git("ls-tree", "--name-only", "HEAD", "reports/plots/").split()]
+    assert render.comparison(candidates, data, data["dataset"], figures) == report
     assert data["verdict"] in report
 
 

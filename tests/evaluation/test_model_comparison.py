@@ -1,10 +1,10 @@
-"""What is counted as which mistake."""
+"""Confused classes, confident mistakes, and what several models have in common."""
 
 import numpy as np
 import pytest
 
-from stages.evaluation import errors
-from stages.evaluation.comparison import compare
+from stages.evaluation import confusion
+from stages.evaluation.model_comparison import compare
 
 LABELS = np.array([0, 0, 1, 1, 2, 2])
 
@@ -15,31 +15,31 @@ def logits_for(predicted, sure=5.0, classes=3):
 
 def test_pairs_of_classes_count_in_both_directions_most_frequent_first():
     predicted = np.array([1, 1, 0, 1, 1, 2])
-    assert errors.confused_pairs(predicted, LABELS, 3, count=5) == [
+    assert confusion.confused_pairs(predicted, LABELS, 3, count=5) == [
         {"first": 0, "second": 1, "first_as_second": 2, "second_as_first": 1},
         {"first": 1, "second": 2, "first_as_second": 0, "second_as_first": 1},
     ]
-    assert len(errors.confused_pairs(predicted, LABELS, 3, count=1)) == 1
+    assert len(confusion.confused_pairs(predicted, LABELS, 3, count=1)) == 1
 
 
-def test_superclasses_are_counted_by_the_picture_in_rows_and_the_answer_in_columns():
-    assert errors.superclass_confusion(np.array([1, 2, 2, 1, 2, 0]), LABELS, [0, 0, 1]).tolist() == [[2, 2], [1, 1]]
+def test_superclass_confusion_has_the_truth_in_rows_and_the_prediction_in_columns():
+    assert confusion.superclass_confusion(np.array([1, 2, 2, 1, 2, 0]), LABELS, [0, 0, 1]).tolist() == [[2, 2], [1, 1]]
 
 
 def test_mistakes_come_in_the_order_of_their_calibrated_probability():
     logits = np.array([[3, 0, 0], [0, 9, 0], [5, 0, 0], [0, 5, 0], [9, 0, 0], [0, 0, 1]], np.float32)
-    found = errors.confident_mistakes(logits, LABELS, temperature=2.0, count=2)
+    found = confusion.confident_mistakes(logits, LABELS, temperature=2.0, count=2)
     assert [(mistake["row"], mistake["label"], mistake["predicted"]) for mistake in found] == [(1, 0, 1), (4, 2, 0)]
     assert found[0]["probability"] == pytest.approx(np.exp(4.5) / (np.exp(4.5) + 2), abs=1e-6)
 
 
-def test_what_several_models_miss_agree_on_and_know_together():
+def test_agreement_ensemble_and_common_mistakes_of_two_models():
     models = {
         "a": logits_for([0, 0, 0, 0, 2, 2], sure=2.0),
         "b": logits_for([0, 1, 0, 1, 0, 2], sure=8.0),
     }
     found = compare(models, LABELS, {"a": 1.0, "b": 1.0})
-    assert found["missed_by_all"]["pictures"] == 1
+    assert found["missed_by_all"]["images"] == 1
     assert [suspect["row"] for suspect in found["missed_by_all"]["suspects"]] == [2]
     assert found["missed_by_all"]["suspects"][0]["probability"] == pytest.approx(
         np.exp(2) / (np.exp(2) + 2), abs=1e-5
@@ -57,5 +57,16 @@ def test_what_several_models_miss_agree_on_and_know_together():
 def test_one_model_is_enough():
     found = compare({"only": logits_for(LABELS)}, LABELS, {"only": 1.0})
     assert found["pairs"] == found["agreement"] == []
-    assert found["ranking"] == [{"place": 1, "model": "only"}]
-    assert found["missed_by_all"]["pictures"] == 0
+    assert found["ranking"] == [{"rank": 1, "model": "only"}]
+    assert found["missed_by_all"] == {"images": 0, "share": 0, "same_class": 0, "suspects": []}
+    assert (found["ensemble"]["top1"], found["ensemble"]["gain"], found["ensemble"]["p_value"]) == (1, 0, 1)
+    assert found["models"]["only"] == {"confused_pairs": [], "mistakes": []}
+
+
+def test_where_all_are_wrong_with_the_same_class_every_label_is_a_suspect():
+    wrong = logits_for((LABELS + 1) % 3)
+    found = compare({"a": wrong, "b": wrong}, LABELS, {"a": 1.0, "b": 2.0})
+    assert found["missed_by_all"] | {"suspects": None} == {"images": 6, "share": 1, "same_class": 6, "suspects": None}
+    assert sorted(suspect["row"] for suspect in found["missed_by_all"]["suspects"]) == list(range(6))
+    assert found["ranking"] == [{"rank": 1, "model": "a"}, {"rank": 1, "model": "b"}]
+    assert (found["ensemble"]["one_is_right"], found["agreement"][0]["share"]) == (0, 1)

@@ -1,0 +1,90 @@
+"""Several models on the same images: significant differences, agreement, ensemble, common mistakes."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+
+from stages.evaluation import confusion, significance
+from stages.evaluation.summary import rounded
+
+ENSEMBLE = "mean of all"
+PAIRS_SHOWN, MISTAKES_SHOWN, SUSPECTS_SHOWN = 10, 8, 16
+
+
+def compare(logits: Mapping[str, np.ndarray], labels: np.ndarray, temperatures: Mapping[str, float]) -> dict[str, Any]:
+    """What comparison.json says of the models, as JSON, numbers rounded to 6 decimals.
+
+    logits: by model, (N, C) for the same test images; labels: (N,) integer; temperatures: by model, from validation.
+    Classes and rows are indices.
+    """
+    predicted = {name: own.argmax(axis=1) for name, own in logits.items()}
+    right = {name: own == labels for name, own in predicted.items()}
+    pairs = significance.compare_pairs(right)
+    probabilities = {name: softmax(own.astype(np.float64) / temperatures[name], axis=1) for name, own in logits.items()}
+    return rounded(
+        {
+            "images": len(labels),
+            "ranking": [{"rank": rank, "model": name} for rank, name in significance.ranks(right, pairs)],
+            "pairs": [asdict(pair) | {"is_significant": pair.is_significant} for pair in pairs],
+            "agreement": [
+                {"first": first, "second": second, "share": float((predicted[first] == predicted[second]).mean())}
+                for first, second in combinations(predicted, 2)
+            ],
+            "ensemble": _ensemble(probabilities, labels, right),
+            "missed_by_all": _missed_by_all(probabilities, labels, predicted),
+            "models": {
+                name: {
+                    "confused_pairs": confusion.confused_pairs(predicted[name], labels, own.shape[1], PAIRS_SHOWN),
+                    "mistakes": confusion.confident_mistakes(own, labels, temperatures[name], MISTAKES_SHOWN),
+                }
+                for name, own in logits.items()
+            },
+        }
+    )
+
+
+def _ensemble(
+    probabilities: Mapping[str, np.ndarray], labels: np.ndarray, right: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """The mean of all models' calibrated probabilities, against the best single model."""
+    together = np.mean(list(probabilities.values()), axis=0).argmax(axis=1) == labels
+    best = max(right, key=lambda name: right[name].sum())
+    low, high = significance.bootstrap_interval(together)
+    # A single test, hence without Holm's correction.
+    (pair,) = significance.compare_pairs({ENSEMBLE: together, best: right[best]})
+    sign = 1 if pair.first == ENSEMBLE else -1
+    gain_low, gain_high = sorted((sign * pair.low, sign * pair.high))
+    return {
+        "top1": float(together.mean()),
+        "top1_low": low,
+        "top1_high": high,
+        "best_single": best,
+        "gain": sign * pair.difference,
+        "gain_low": gain_low,
+        "gain_high": gain_high,
+        "p_value": pair.p_value,
+        "one_is_right": float(np.any(list(right.values()), axis=0).mean()),
+    }
+
+
+def _missed_by_all(
+    probabilities: Mapping[str, np.ndarray], labels: np.ndarray, predicted: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    by_model = np.array(list(predicted.values()))
+    rows = np.flatnonzero((by_model != labels).all(axis=0))
+    unanimous = rows[(by_model[:, rows] == by_model[0, rows]).all(axis=0)]
+    # Where all models predict the same other class with confidence, the label itself may be wrong.
+    same = by_model[0, unanimous]
+    confidence = np.min([own[unanimous, same] for own in probabilities.values()], axis=0)
+    surest = np.argsort(-confidence, kind="stable")[:SUSPECTS_SHOWN]
+    suspects = unanimous[surest]
+    return {
+        "images": len(rows),
+        "share": len(rows) / len(labels),
+        "same_class": len(unanimous),
+        "suspects": confusion.mistakes(suspects, labels[suspects], same[surest], confidence[surest]),
+    }

@@ -1,1 +1,0 @@
-"""Figures: one function each, arrays or tables in, a matplotlib Figure out."""
