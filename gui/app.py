@@ -1,15 +1,10 @@
 """The app: `streamlit run gui/app.py`. Each page is the function `page` of a module of gui/views."""
 
-import ctypes
-import gc
 import logging
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import streamlit as st
-
-M_MMAP_THRESHOLD = -3  # of mallopt(3)
 
 
 def main() -> None:
@@ -42,14 +37,10 @@ def tune_process() -> None:
     """Keep answers fast, memory flat and uploads off the disk; once per process."""
     from starlette.formparsers import MultiPartParser
 
+    from gui import process
     from gui.archives import MAX_ARCHIVE_MEGABYTES
 
-    # The garbage collector would run for half a second while MLflow is imported, and find nothing.
-    gc.set_threshold(100_000, 50, 50)
-    # Larger blocks, such as decoded images, go back to the system when they are freed. By default glibc raises this
-    # threshold with every larger block, and the heap of each of Streamlit's threads keeps some megabytes.
-    with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**20)
+    process.set_up()
     # Larger uploads go through a file; the default is 1 MB.
     MultiPartParser.spool_max_size = MAX_ARCHIVE_MEGABYTES * 2**20
 

@@ -1,11 +1,11 @@
-"""The models that answer in this session: chosen, loaded once per version for all sessions, kept up to date."""
+"""The model of a session of the app: chosen, loaded once per version for all sessions, kept up to date."""
 
 import gc
 
 import streamlit as st
 
 from gui import registry
-from gui.registry import CHAMPION, Model, Version
+from gui.registry import Model, Version
 
 LOADED_AT_ONCE = 6  # models kept in memory
 
@@ -15,7 +15,7 @@ def choose() -> Version:
 
     Says so when another one than at the interaction before has taken over, of this registered model or of another.
     """
-    champions = registry.wanted(registry.connect().champions())
+    champions = registry.connect().champions()
     names = [champion.name for champion in champions]
     name = names[0]
     if len(names) > 1:
@@ -41,14 +41,7 @@ def _forget_the_last() -> None:
 
 def rivals(champion: Version) -> dict[str, Version]:
     """The versions of its registered model that bear an alias, the champion first, each under one of its aliases."""
-    aliases = registry.connect().aliases(champion.name)
-    # A version's own name says more than challenger, a role that several have had.
-    ranked = sorted(aliases, key=lambda alias: (alias != CHAMPION, alias != aliases[alias].tags.get("model"), alias))
-    found: dict[str, Version] = {}
-    for alias in ranked:
-        if aliases[alias] not in found.values():
-            found[alias] = aliases[alias]
-    return dict(sorted(found.items(), key=lambda rival: (rival[0] != CHAMPION, -rival[1].number)))
+    return registry.connect().rivals(champion.name)
 
 
 def choose_among(versions: dict[str, Version]) -> Version:

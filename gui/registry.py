@@ -1,15 +1,14 @@
-"""Registered models, as the app needs them: which one answers, and the loaded model. Knows nothing of Streamlit.
+"""Registered models: which one is served, and the loaded model. Knows nothing of Streamlit.
 
-Everything that can go wrong between here and the tracking server is a RegistryError of one line that names the way on.
+Whatever goes wrong between here and the tracking server is a RegistryError of one line that says what to do.
 """
 
-import hashlib
 import json
 import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,16 +18,21 @@ from urllib.parse import unquote
 
 import numpy as np
 
+from stages.common.errors import UserError
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+    from mlflow.pyfunc import PyFuncModel
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SQLITE = "sqlite:///"
 CHAMPION = "champion"
-FORMAT = 2  # of a version's metadata: the newest that this app knows; see stages/inference/onnx_model.py
+HISTORY = "champion_history"  # tag of a registered model: JSON, oldest first, [{"version", "since", "by"}, ...]
+DECISION = "decision"  # tag of a version: the sentence that made it champion, or did not
+TOP_K = 5  # classes of an image by default
 HOW_TO_MAKE_ONE = (
-    "`dvc repro` trains and registers one, `make demo` a small one on generated pictures within minutes, and "
+    "`dvc repro` trains and registers one, `make demo` a small one on generated images within minutes, and "
     "`make register` brings back one that was trained here"
 )
 REGISTER_AGAIN = "register it again with `make register` (a demo model: `make demo`)"
@@ -37,13 +41,13 @@ Square = Literal["crop", "pad"]  # what is done with images that are not: keep t
 logger = logging.getLogger(__name__)
 
 
-class RegistryError(Exception):
-    """What stands between the app and its model. The message is one line of Markdown: what is wrong, what to do."""
+class RegistryError(UserError):
+    """No model, or none that works. The message is one line of Markdown: what is wrong, what to do."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """One version of a registered model; two are equal if they name the same model of the same registry.
+    """One version of a registered model; two are equal if they name the same version of the same registry.
 
     created: milliseconds since 1970; tells apart versions of the same number in a registry that was made anew.
     tags, description, aliases, run_id (of the training): as they were when the registry was asked.
@@ -60,7 +64,7 @@ class Version:
 
     @property
     def identity(self) -> tuple[str, str, int, int]:
-        """What two equal versions share: the key of whatever is kept for a version."""
+        """What two equal versions share: the key of whatever is cached for a version."""
         return self.tracking_uri, self.name, self.number, self.created
 
     def __str__(self) -> str:
@@ -68,16 +72,18 @@ class Version:
 
 
 @dataclass(frozen=True)
-class Reign:
+class ChampionPeriod:
     """A time for which a version was champion.
 
-    since, until: ISO 8601; until: empty where it lasts. rolled_back: whether a person put another one in its place.
+    since, until: ISO 8601; until: empty where it lasts. rolled_back: whether a person put another version in its place.
+    decision: the sentence that made it champion; empty for all but the last period of a version.
     """
 
     version: Version
     since: str
     until: str
     rolled_back: bool
+    decision: str
 
 
 class Answer(NamedTuple):
@@ -89,10 +95,10 @@ class Answer(NamedTuple):
 
 
 class Classified(NamedTuple):
-    """What a model says of one image. Names are as people read them.
+    """The prediction for one image.
 
-    answers: the likeliest classes, the likeliest first; prediction_set: the classes that hold the right one in 90 of
-    100 images, the likeliest first; out_of_distribution: unlike the training images, None where the model cannot tell.
+    answers: the likeliest classes, the likeliest first; prediction_set: the classes that hold the right one for 90 of
+    100 images, the likeliest first; out_of_distribution: None where the model cannot tell.
     """
 
     answers: list[Answer]
@@ -126,69 +132,69 @@ class Registry:
         self._shown_uri = without_password(tracking_uri)
 
     def champions(self) -> list[Version]:
-        """The champion of every registered model, the one promoted last first; RegistryError if there is none.
+        """The champions to choose from, the one promoted last first; RegistryError if there is none.
 
-        A registered model whose champion cannot be looked up is left out, unless it is the only one.
+        They are those of all registered models, or the one of the model that MODEL_NAME names.
         """
+        wanted = os.environ.get("MODEL_NAME")
         with self._asked() as client:
-            page = client.search_registered_models()
-            registered = list(page)
-            while page.token:
-                page = client.search_registered_models(page_token=page.token)
-                registered += page
-            if not registered:
-                raise RegistryError(f"No model is registered yet at `{self._shown_uri}`: {HOW_TO_MAKE_ONE}.")
-            found: list[Version] = []
-            failure: Exception | None = None
-            for model in registered:
-                if CHAMPION in model.aliases:
-                    try:
-                        found.append(self._version(client, model.name, model.aliases[CHAMPION], model.aliases))
-                    except Exception as error:
-                        logger.warning("the champion of %s is left out", model.name, exc_info=True)
-                        failure = error
-            if not found and failure is not None:
-                raise failure
-        if not found:
-            names = ", ".join(model.name for model in registered)
-            raise RegistryError(f"No version of {names} is champion: `make register` chooses one again.")
-        found.sort(key=lambda version: (_seconds(version.tags.get("promoted_at")), version.number), reverse=True)
-        return found
-
-    def aliases(self, name: str) -> dict[str, Version]:
-        """The versions of a registered model that bear an alias, by alias; RegistryError if there is no such model."""
-        with self._asked() as client:
-            aliases = self._registered(client, name).aliases
-            # All at once: the app asks at every interaction, and a call for each takes longer.
-            versions = {str(version.version): self._described(version, aliases) for version in _versions(client, name)}
-            return {
-                alias: versions[str(number)] for alias, number in sorted(aliases.items()) if str(number) in versions
+            registered = list(_pages(client.search_registered_models))
+            found = {
+                model.name: self._version(client.get_model_version(model.name, str(model.aliases[CHAMPION])), model)
+                for model in registered
+                if CHAMPION in model.aliases
             }
+        if not registered:
+            raise RegistryError(f"No model is registered yet at `{self._shown_uri}`: {HOW_TO_MAKE_ONE}.")
+        names = [model.name for model in sorted(registered, key=_promoted, reverse=True) if model.name in found]
+        if not names:
+            there_are = ", ".join(model.name for model in registered)
+            raise RegistryError(f"No version of {there_are} is champion: `make register` chooses one again.")
+        if wanted and wanted not in names:
+            raise RegistryError(
+                f"MODEL_NAME is `{wanted}`, but the models with a champion are {', '.join(names)}: "
+                "set it to one of these, or unset it, and start the app again."
+            )
+        return [found[name] for name in names if not wanted or name == wanted]
+
+    def rivals(self, name: str) -> dict[str, Version]:
+        """The versions of a registered model that have an alias, the champion first, each under one of its aliases."""
+        with self._asked() as client:
+            _, versions = self._versions(client, name)
+        found = {}
+        for version in sorted(versions.values(), key=lambda each: (CHAMPION not in each.aliases, -each.number)):
+            if version.aliases:
+                # A version's own name says more than challenger, a role that several have had.
+                ranks = {CHAMPION: 0, version.tags.get("model"): 1}
+                found[min(version.aliases, key=lambda alias: (ranks.get(alias, 2), alias))] = version
+        return found
 
     def version(self, name: str, alias_or_number: str | int) -> Version:
         """A version of a registered model by one of its aliases or by its number; RegistryError if there is none."""
         with self._asked() as client:
-            aliases = self._registered(client, name).aliases
-            wanted = str(alias_or_number)
-            if wanted not in aliases and not wanted.isdecimal():
-                there_are = ", ".join(sorted(aliases)) or "none"
-                raise RegistryError(f"{name} has no alias `{wanted}`: name a version's number or one of {there_are}.")
-            try:
-                return self._version(client, name, aliases.get(wanted, wanted), aliases)
-            except Exception as error:
-                if _is_missing(error):
-                    raise RegistryError(
-                        f"{name} has no version {wanted}: look at its versions with `mlflow ui`."
-                    ) from None
-                raise
+            model, versions = self._versions(client, name)
+        number = str(model.aliases.get(str(alias_or_number), alias_or_number))
+        if not number.isdecimal() or int(number) not in versions:
+            there_are = ", ".join([*sorted(model.aliases), *map(str, sorted(versions))]) or "none"
+            raise RegistryError(f"{name} has no version `{alias_or_number}`: choose one of {there_are}.")
+        return versions[int(number)]
 
-    def history(self, name: str) -> list[Reign]:
-        """Every time that a version of a registered model is or was its champion, the last one first."""
+    def history(self, name: str) -> list[ChampionPeriod]:
+        """The champions of a registered model, the last one first; of an older store the present one alone."""
         with self._asked() as client:
-            aliases = self._registered(client, name).aliases
-            versions = [self._described(version, aliases) for version in _versions(client, name)]
-        reigns = [reign for version in versions for reign in _reigns(version)]
-        return sorted(reigns, key=lambda reign: _seconds(reign.since), reverse=True)
+            model, versions = self._versions(client, name)
+        periods = _periods(model)
+        if not periods and CHAMPION in model.aliases:
+            champion = versions[int(model.aliases[CHAMPION])]
+            periods = [(champion.number, champion.tags.get("promoted_at", ""), False)]
+        found = []
+        for index, (number, since, _) in enumerate(periods):
+            later = periods[index + 1 :]
+            _, until, rolled_back = later[0] if later else (0, "", False)
+            version = versions.get(number) or Version(self.tracking_uri, name, number, 0)
+            decision = "" if number in [each[0] for each in later] else version.tags.get(DECISION, "")
+            found.append(ChampionPeriod(version, since, until, rolled_back, decision))
+        return found[::-1]
 
     def training(self, version: Version) -> Training:
         """The run that trained a version; RegistryError where it is gone."""
@@ -202,16 +208,10 @@ class Registry:
                     ) from None
                 raise
         place = f"experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
-        is_server = self.tracking_uri.startswith(("http://", "https://"))
-        return Training(
-            params=dict(run.data.params),
-            metrics=dict(run.data.metrics),
-            tags=dict(run.data.tags),
-            started=run.info.start_time,
-            seconds=(run.info.end_time - run.info.start_time) / 1000 if run.info.end_time else None,
-            place=place,
-            page=f"{self._shown_uri.rstrip('/')}/#/{place}" if is_server else None,
-        )
+        page = f"{self._shown_uri.rstrip('/')}/#/{place}" if self.tracking_uri.startswith("http") else None
+        start, end = run.info.start_time, run.info.end_time
+        seconds = (end - start) / 1000 if end else None
+        return Training(run.data.params, run.data.metrics, run.data.tags, start, seconds, place, page)
 
     @property
     def ui_command(self) -> str:
@@ -219,28 +219,28 @@ class Registry:
         default = f"{SQLITE}{_in_sqlite_uri(REPOSITORY)}/mlflow.db"
         return "mlflow ui" if self.tracking_uri == default else f"mlflow ui --backend-store-uri '{self._shown_uri}'"
 
-    def _registered(self, client: "MlflowClient", name: str) -> "RegisteredModel":
+    def _versions(self, client: "MlflowClient", name: str) -> "tuple[RegisteredModel, dict[int, Version]]":
+        """A registered model and its versions by number: two requests, however many there are."""
         try:
-            return client.get_registered_model(name)
+            model = client.get_registered_model(name)
         except Exception as error:
             if _is_missing(error):
                 raise RegistryError(
                     f"No model `{name}` is registered at `{self._shown_uri}`: {HOW_TO_MAKE_ONE}."
                 ) from None
             raise
+        found = _pages(client.search_model_versions, f"name = '{name}'")
+        return model, {int(version.version): self._version(version, model) for version in found}
 
-    def _version(self, client: "MlflowClient", name: str, number: str | int, aliases: Mapping[str, str]) -> Version:
-        return self._described(client.get_model_version(name, str(number)), aliases)
-
-    def _described(self, found: "ModelVersion", aliases: Mapping[str, str]) -> Version:
+    def _version(self, found: "ModelVersion", model: "RegisteredModel") -> Version:
         return Version(
-            tracking_uri=self.tracking_uri,
-            name=found.name,
-            number=int(found.version),
+            self.tracking_uri,
+            found.name,
+            int(found.version),
             created=found.creation_timestamp or 0,
             tags=dict(found.tags),
             description=found.description or "",
-            aliases=tuple(sorted(alias for alias, of in aliases.items() if str(of) == str(found.version))),
+            aliases=tuple(sorted(alias for alias, of in model.aliases.items() if str(of) == str(found.version))),
             run_id=found.run_id or "",
         )
 
@@ -256,7 +256,7 @@ class Registry:
             yield MlflowClient(tracking_uri=self.tracking_uri)
         except RegistryError:
             raise
-        except Exception as error:  # of requests, SQLAlchemy, MLflow: the user's way on is the same
+        except Exception as error:  # of requests, SQLAlchemy, MLflow: what to do is the same
             logger.warning("%s does not answer", self._shown_uri, exc_info=True)
             raise RegistryError(
                 f"MLflow does not answer at `{self._shown_uri}` ({reason(error)}): start its server, "
@@ -265,35 +265,25 @@ class Registry:
 
 
 class Model:
-    """A loaded version: what its own ImageClassifier answers, as this app shows it. Threads may share it.
+    """A loaded version: it predicts by its own code, an ImageClassifier. Threads may share it.
 
-    name: of the network, vit_scratch; class_names: as people read them; square: its own rule for images that are not;
-    ood_threshold: the highest probability below which an image counts as out of distribution, None where it cannot
-    tell; ood_flagged: the share of test images below it, test_accuracy: their top-1; both None where not measured.
+    packaged: MLflow's model; classifier: within it. name: of the network, vit_scratch; class_names: as people read
+    them; square: its own rule for images that are not; ood_threshold: the highest probability below which an image
+    counts as out of distribution, None where it cannot tell; ood_flagged: the share of test images below it;
+    test_accuracy: top-1; both None where not measured.
     """
 
-    def __init__(self, version: Version, packaged: Any, folder: "tempfile.TemporaryDirectory[str] | None") -> None:
-        """packaged: what `mlflow.pyfunc.load_model` returned; folder: of its files, where they were fetched.
-
-        RegistryError if it is not one of this project's.
-        """
-        self.version = version
-        self.packaged = packaged
-        self._folder = folder  # goes with the model
-        try:
-            self._classifier = packaged.unwrap_python_model().classifier
-            metadata = self._classifier.metadata
-            self.class_names = [readable(name) for name in metadata["class_names"]]
-            self.square: Square = metadata["square"]
-        except (KeyError, TypeError, AttributeError) as error:
-            raise RegistryError(
-                f"{_sentence(version)} lacks what this app needs ({reason(error)}): "
-                f"{REGISTER_AGAIN}, or choose another model with MODEL_NAME."
-            ) from error
-        self.name = str(metadata.get("model", ""))
-        self.ood_threshold = _number(metadata, "ood_threshold")
-        self.ood_flagged = _number(metadata, "metrics", "unfamiliar", "flagged_test")
-        self.test_accuracy = _number(metadata, "metrics", "test", "top1")
+    def __init__(self, version: Version, packaged: "PyFuncModel") -> None:
+        self.version, self.packaged = version, packaged
+        self.classifier: Any = packaged.unwrap_python_model().classifier
+        self.metadata: Mapping[str, Any] = self.classifier.metadata
+        self.name = str(self.metadata.get("model", ""))
+        self.class_names: list[str] = self.classifier.class_names.tolist()
+        self.square: Square = self.metadata["square"]
+        self.ood_threshold: float | None = self.metadata["ood_threshold"]
+        metrics = self.metadata.get("metrics", {})
+        self.ood_flagged: float | None = metrics.get("ood", {}).get("flagged_test")
+        self.test_accuracy: float | None = metrics.get("test", {}).get("top1")
 
     @property
     def is_demo(self) -> bool:
@@ -306,28 +296,39 @@ class Model:
         None: by the version's own rule.
         """
         with self._running():
-            return self._classifier.prepare(image[np.newaxis], square)[0]
+            return self.classifier.prepare(image[np.newaxis], square)[0]
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Calibrated probabilities of images of one size, (N, H, W, 3) uint8: (N, C) float32, rows sum to 1."""
         with self._running():
-            found = self._classifier.probabilities(images)
+            found = self.classifier.probabilities(images)
         if found.shape != (len(images), len(self.class_names)) or not np.isfinite(found).all():
             raise RegistryError(f"{_sentence(self.version)} gave no probabilities: {REGISTER_AGAIN}.")
         return found
 
-    def classified(self, probabilities: np.ndarray, top_k: int) -> list[Classified]:
-        """What the version says of each image, by its row of probabilities (N, C); top_k: classes, at most all."""
-        top_k = min(top_k, len(self.class_names))
+    def rows(self, probabilities: np.ndarray, top_k: int) -> list[list[dict[str, Any]]]:
+        """`top_k` rows for each row of probabilities (N, C), see COLUMNS in stages/inference/onnx_model.py."""
         with self._running():
-            rows = self._classifier.rows(probabilities, top_k)
-        columns = (rows[name].tolist() for name in ("class", "superclass", "probability"))
-        answers = [Answer(*each) for each in zip(*columns, strict=True)]
-        of_image = zip(rows["prediction_set"][::top_k], rows["out_of_distribution"][::top_k], strict=True)
+            rows = self.classifier.rows(probabilities, top_k).to_dict("records")
+        return [rows[start : start + top_k] for start in range(0, len(rows), top_k)]
+
+    def classified(self, probabilities: np.ndarray, top_k: int) -> list[Classified]:
+        """The same; top_k: at most all classes."""
         return [
-            Classified(answers[place * top_k : (place + 1) * top_k], names, is_outside)
-            for place, (names, is_outside) in enumerate(of_image)
+            Classified(
+                [Answer(row["class"], row["superclass"], row["probability"]) for row in rows],
+                rows[0]["prediction_set"],
+                rows[0]["out_of_distribution"],
+            )
+            for rows in self.rows(probabilities, min(top_k, len(self.class_names)))
         ]
+
+    def top_k(self, asked: int | None) -> int:
+        """How many rows an image gets; None: TOP_K, or all classes if fewer. UserError where there are not so many."""
+        known = len(self.class_names)
+        if asked is not None and not 1 <= asked <= known:
+            raise UserError(f"top_k = {asked}: ask for 1 to {known} classes")
+        return asked or min(TOP_K, known)
 
     @contextmanager
     def _running(self) -> Iterator[None]:
@@ -336,8 +337,8 @@ class Model:
         except Exception as error:  # code of the version: it may raise anything
             logger.warning("%s failed", self.version, exc_info=True)
             raise RegistryError(
-                f"{_sentence(self.version)} failed on this picture ({reason(error)}): "
-                f"try another picture; if it fails on all, {REGISTER_AGAIN}."
+                f"{_sentence(self.version)} failed on this image ({reason(error)}): "
+                f"try another image; if it fails on all, {REGISTER_AGAIN}."
             ) from error
 
 
@@ -359,42 +360,26 @@ def connect() -> Registry:
     return Registry(uri)
 
 
-def wanted(champions: list[Version]) -> list[Version]:
-    """The champions to choose from: the one that MODEL_NAME names, else all; RegistryError if it is not among them."""
-    name = os.environ.get("MODEL_NAME")
-    if not name:
-        return champions
-    named = [champion for champion in champions if champion.name == name]
-    if not named:
-        there_are = ", ".join(champion.name for champion in champions)
-        raise RegistryError(
-            f"MODEL_NAME is `{name}`, but the models with a champion are {there_are}: "
-            "set it to one of these, or unset it, and start the app again."
-        )
-    return named
-
-
-def load(version: Version) -> Model:
+def load(version: Version, threads: int | None = None) -> Model:
     """Download and load a version of the registry that `connect` gave; RegistryError if it does not load.
 
-    None of its code runs before its metadata and its model.onnx are what was registered, and of a format known here.
+    None of its code runs before its metadata say a format that is known here. threads: None for all cores.
     """
+    from mlflow.artifacts import download_artifacts
     from mlflow.models import Model as MlflowModel
     from mlflow.pyfunc import load_model
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
-    temporary = None
     try:
-        repository = get_artifact_repository(f"models:/{version.name}/{version.number}")
-        place = repository
-        while hasattr(place, "repo"):  # of a registered model, the place its files are in
-            place = place.repo
-        if not isinstance(place, LocalArtifactRepository):  # whose files are read where they are
-            temporary = tempfile.TemporaryDirectory(prefix="model-")
-        folder = Path(repository.download_artifacts("", dst_path=temporary.name if temporary else None))
-        _check(version, MlflowModel.load(folder).metadata or {}, folder / "artifacts" / "model.onnx")
-        packaged = load_model(str(folder), suppress_warnings=True)
+        # A copy, also of files on this machine: MLflow would add a file of its own to them.
+        with tempfile.TemporaryDirectory(prefix="model-") as temporary:
+            folder = Path(download_artifacts(f"models:/{version.name}/{version.number}", dst_path=temporary))
+            _check(version, MlflowModel.load(folder).metadata or {})
+            packaged = load_model(str(folder), suppress_warnings=True)
+            model = Model(version, packaged)
+            if threads:
+                network = type(model.classifier.network)
+                model.classifier.network = network(folder / "artifacts" / "model.onnx", threads)
+            return model
     except RegistryError:
         raise
     except Exception as error:  # the network, the disk, and the code that came with the model
@@ -403,29 +388,27 @@ def load(version: Version) -> Model:
             f"{_sentence(version)} does not load ({reason(error)}): install requirements-serve.txt here, "
             f"or {REGISTER_AGAIN}."
         ) from error
-    return Model(version, packaged, temporary)
 
 
-def _check(version: Version, metadata: Mapping[str, Any], file: Path) -> None:
-    """RegistryError where a version is of another release of this project, or its file is not what was registered."""
+def _check(version: Version, metadata: Mapping[str, Any]) -> None:
+    """RegistryError where a version is not one that this release registers; its own code checks its model.onnx."""
+    from stages.inference.onnx_model import FORMAT  # imports the runtime, which takes its time
+
     written = metadata.get("format")
-    if not isinstance(written, int) or written < FORMAT or "onnx_sha256" not in metadata:
+    if written != FORMAT or "onnx_sha256" not in metadata:
+        is_newer = isinstance(written, int) and written > FORMAT
+        by = "a newer release of this project" if is_newer else "an earlier release of this project or another tool"
+        remedy = "update this app" if is_newer else REGISTER_AGAIN
         raise RegistryError(
-            f"{_sentence(version)} was registered by an earlier release of this project: {REGISTER_AGAIN}, "
+            f"{_sentence(version)} was registered by {by} (format {written}, known here: {FORMAT}): {remedy}, "
             "or choose another model with MODEL_NAME."
         )
-    if written > FORMAT:
+    registered = version.tags.get("onnx_sha256", metadata["onnx_sha256"])
+    if registered != metadata["onnx_sha256"]:
         raise RegistryError(
-            f"{_sentence(version)} was registered by a newer release of this project (format {written}, this app knows "
-            f"up to {FORMAT}): update this app, or {REGISTER_AGAIN}."
+            f"The files of {version} are not those that were registered (sha256 {metadata['onnx_sha256'][:12]}..., "
+            f"expected {registered[:12]}...): {REGISTER_AGAIN}."
         )
-    found = hashlib.sha256(file.read_bytes()).hexdigest()
-    for expected in (metadata["onnx_sha256"], version.tags.get("onnx_sha256", found)):
-        if found != expected:
-            raise RegistryError(
-                f"{file.name} of {version} is not what was registered (sha256 {found[:12]}..., expected "
-                f"{expected[:12]}...): {REGISTER_AGAIN}."
-            )
 
 
 def without_password(uri: str) -> str:
@@ -438,47 +421,32 @@ def _in_sqlite_uri(folder: Path) -> Path:
     return Path(str(folder).replace("%", "%25").replace("?", "%3F"))
 
 
-def _versions(client: "MlflowClient", name: str) -> "Iterator[ModelVersion]":
-    """All versions of a registered model."""
-    token = None
-    while True:
-        page = client.search_model_versions(f"name = '{name}'", page_token=token)
+def _pages(search: Callable[..., Any], *asked: str) -> Iterator[Any]:
+    """All that a search of MLflow's client finds, page after page."""
+    page = search(*asked)
+    yield from page
+    while page.token:
+        page = search(*asked, page_token=page.token)
         yield from page
-        token = page.token
-        if not token:
-            return
 
 
-def _reigns(version: Version) -> list[Reign]:
-    """Those that the tags of a version tell of; the earlier ones stand in one tag, as JSON."""
-    tags = version.tags
-    if "promoted_at" not in tags:
-        return []
-    lasts = CHAMPION in version.aliases
-    until = "" if lasts else tags.get("demoted_at", "")
-    reigns = [Reign(version, tags["promoted_at"], until, rolled_back=not lasts and "rolled_back_at" in tags)]
-    with suppress(ValueError, TypeError):  # a tag that somebody else wrote
-        earlier = json.loads(tags.get("earlier_reigns", "[]"))
-        reigns += [Reign(version, str(since), str(until), bool(back)) for since, until, back in earlier]
-    return reigns
+def _periods(model: "RegisteredModel") -> list[tuple[int, str, bool]]:
+    """Of the tag HISTORY, the oldest first: number, since, whether by hand; none where somebody else wrote the tag."""
+    with suppress(ValueError, TypeError, KeyError):
+        entries = json.loads(model.tags.get(HISTORY, "[]"))
+        return [(int(entry["version"]), str(entry["since"]), entry["by"] == "hand") for entry in entries]
+    return []
 
 
 def _is_missing(error: Exception) -> bool:
     return getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
 
 
-def _seconds(promoted_at: str | None) -> float:
-    """The tag promoted_at, ISO 8601."""
-    try:
-        return datetime.fromisoformat(promoted_at or "").timestamp()
-    except ValueError:
-        return 0
-
-
-def _number(metadata: Any, *keys: str) -> float | None:
-    for key in keys:
-        metadata = metadata.get(key) if isinstance(metadata, dict) else None
-    return float(metadata) if isinstance(metadata, int | float) else None
+def _promoted(model: "RegisteredModel") -> float:
+    """When a registered model got its present champion, in seconds since 1970; 0 where it does not say."""
+    with suppress(ValueError, IndexError):
+        return datetime.fromisoformat(_periods(model)[-1][1]).timestamp()
+    return 0
 
 
 def readable(name: str) -> str:
@@ -491,7 +459,7 @@ def _sentence(version: Version) -> str:
 
 
 def reason(error: Exception) -> str:
-    """What happened at bottom, short, as Markdown code so that nothing in it is taken for markup."""
+    """The first cause of an error, short, as Markdown code so that nothing in it is taken for markup."""
     from requests.exceptions import ConnectionError, Timeout  # noqa: A004
 
     if isinstance(error.__context__, Timeout | ConnectionError):

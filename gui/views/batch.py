@@ -6,7 +6,7 @@ from io import StringIO
 import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from gui import archives, batch, pictures, words
+from gui import archives, batch, images, words
 from gui.archives import ArchiveError, File
 from gui.batch import Result
 from gui.registry import Model, Square
@@ -19,9 +19,9 @@ def page() -> None:
     st.set_page_config(layout="wide")
     st.title("Classify many images")
     uploads = st.file_uploader(
-        f"Images, up to {pictures.MAX_MEGABYTES} MB each, or ZIP files, up to {archives.MAX_ARCHIVE_MEGABYTES} MB; "
+        f"Images, up to {images.MAX_MEGABYTES} MB each, or ZIP files, up to {archives.MAX_ARCHIVE_MEGABYTES} MB; "
         f"{archives.MAX_ENTRIES:,} images at once",
-        type=[*pictures.EXTENSIONS, "zip"],
+        type=[*images.EXTENSIONS, "zip"],
         accept_multiple_files=True,
         max_upload_size=archives.MAX_ARCHIVE_MEGABYTES,
         help=PRIVATE,
@@ -69,7 +69,7 @@ def _unpacked(uploads: Sequence[UploadedFile]) -> tuple[list[File], list[Result]
 
 
 def _show(results: Sequence[Result], model: Model) -> None:
-    answers = [row for result in results for row in batch.records(result)]
+    answers = [row for result in results for row in result.rows]
     errors = [{"image": result.image, "error": result.error} for result in results if result.error]
     st.markdown(f"**{len(answers):,}** of {len(results):,} images classified")
     if answers:

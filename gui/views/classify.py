@@ -6,8 +6,8 @@ import numpy as np
 import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from gui import bars, champion, comparison, pictures, saliency, samples, words
-from gui.pictures import PictureError
+from gui import bars, champion, comparison, images, saliency, samples, words
+from gui.images import ImageError
 from gui.registry import Model, RegistryError, Square, Version
 from gui.saliency import Saliency
 from gui.views.comparison_page import failures_as_sentences
@@ -48,7 +48,7 @@ def page() -> None:
         if file is not None:
             try:
                 chosen = Chosen(_decoded(file.getvalue()), file.name)
-            except PictureError as error:
+            except ImageError as error:
                 st.warning(str(error), icon=":material/broken_image:")
         if chosen is not None:
             _classify(model, chosen, square, versions)
@@ -74,10 +74,10 @@ def choose_square(model: Model) -> Square:
 def _uploaded() -> UploadedFile | None:
     """The uploaded file to classify: the last one, or the one chosen among several."""
     files = st.file_uploader(
-        f"Images, up to {pictures.MAX_MEGABYTES} MB each",
-        type=list(pictures.EXTENSIONS),
+        f"Images, up to {images.MAX_MEGABYTES} MB each",
+        type=list(images.EXTENSIONS),
         accept_multiple_files=True,
-        max_upload_size=pictures.MAX_MEGABYTES,
+        max_upload_size=images.MAX_MEGABYTES,
         help=PRIVATE,
     )
     if len(files) < 2:
@@ -90,7 +90,7 @@ def _uploaded() -> UploadedFile | None:
 
 @st.cache_data(max_entries=1, scope="session", show_spinner=False)
 def _decoded(content: bytes) -> np.ndarray:
-    return pictures.load(content)
+    return images.load(content)
 
 
 def _sample(version: Version) -> Chosen | None:
@@ -162,7 +162,7 @@ def _answer(model: Model, seen: np.ndarray, truth: str, top_k: int) -> tuple[np.
 def _explain(model: Model, seen: np.ndarray, row: np.ndarray, name: str) -> None:
     """Show the heat map of the top class."""
     found = _occlusion(model, seen, int(row.argmax()))
-    _show(saliency.overlay(pictures.fit(seen, BOX * DENSITY), found.heat), "JPEG", f"What {name} rests on, in orange")
+    _show(saliency.overlay(images.fit(seen, BOX * DENSITY), found.heat), "JPEG", f"What {name} rests on, in orange")
     st.html(f"<p>{words.explanation(name, float(row.max()), found.lowest)}</p>")
 
 
@@ -175,4 +175,4 @@ def _occlusion(model: Model, seen: np.ndarray, class_index: int) -> Saliency:
 
 def _show(image: np.ndarray, sent_as: Literal["JPEG", "PNG"], alt: str, caption: str | None = None) -> None:
     width = max(1, round(BOX * image.shape[1] / max(image.shape)))
-    st.image(pictures.fit(image, BOX * DENSITY), caption, alt=alt, width=width, output_format=sent_as)
+    st.image(images.fit(image, BOX * DENSITY), caption, alt=alt, width=width, output_format=sent_as)

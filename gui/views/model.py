@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from gui import bars, champion, registry
-from gui.registry import Registry, Training, Version
+from gui.registry import DECISION, Registry, Training, Version
 from gui.views.comparison_page import failures_as_sentences
 
 SHOWN_OF_HASH = 12  # characters
@@ -37,8 +37,8 @@ def _registered(version: Version) -> None:
     st.markdown(f"**{version.name}**, version {version.number}" + (f": {model}" if model else ""))
     aliases = ", ".join(f"`{alias}`" for alias in version.aliases)
     st.caption(f"Aliases: {aliases} · registered {_time(version.created / 1000)}")
-    if gate := version.tags.get("gate"):
-        st.info(gate, icon=":material/trophy:")
+    if decision := version.tags.get(DECISION):
+        st.info(decision, icon=":material/trophy:")
     if version.description:
         with st.expander("Model card"):
             st.markdown(version.description)
@@ -101,8 +101,7 @@ def _champion_periods(asked: Registry, name: str) -> None:
             "from (UTC)": period.since,
             "until (UTC)": period.until,
             "rolled back": period.rolled_back,
-            # Only the last decision about a version is kept.
-            "decision": period.version.tags.get("gate") if period.since == period.version.tags["promoted_at"] else "",
+            "decision": period.decision,
         }
         for period in asked.history(name)
     )

@@ -1,13 +1,12 @@
-"""What the stage `export` wrote for a model: the ONNX file that answers, and what is known of it."""
+"""What the stage `export` wrote for a model: the ONNX file that is served, and what is known of it."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from stages.common import paths
 from stages.common.errors import UserError
-from stages.common.files import file_sha256
+from stages.common.files import file_sha256, read_json
 from stages.inference.onnx_model import OnnxModel
 
 DESCRIPTION = "export.json"
@@ -15,27 +14,27 @@ DESCRIPTION = "export.json"
 
 @dataclass(frozen=True)
 class Exported:
-    """description: all of export.json."""
+    """description: all of export.json. folder: holds a folder for each model."""
 
     model: str
     description: dict[str, Any]
+    folder: Path = paths.ONNX
 
     @classmethod
-    def open(cls, model: str) -> Self:
-        """Read data/onnx/<model>/export.json; UserError where there is none."""
-        file = paths.ONNX / model / DESCRIPTION
+    def open(cls, model: str, folder: Path = paths.ONNX) -> Self:
+        """Read <folder>/<model>/export.json; UserError where there is none."""
+        file, remedy = folder / model / DESCRIPTION, f"run `dvc repro export@{model}`"
+        exported = cls(model, read_json(file, remedy), folder)
         try:
-            description = json.loads(file.read_text(encoding="utf-8"))
-            exported = cls(model, description)
             _ = exported.file, exported.sha256
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"cannot read {file} ({error}): run `dvc repro export@{model}`") from error
+        except (KeyError, TypeError) as error:
+            raise UserError(f"cannot read {file} ({error!r}): {remedy}") from error
         return exported
 
     @property
     def file(self) -> Path:
         """The ONNX file that is measured, registered and served: of the precision that export chose."""
-        return paths.ONNX / self.model / self.description["files"][self.precision]["file"]
+        return self.folder / self.model / self.description["files"][self.precision]["file"]
 
     @property
     def precision(self) -> str:
@@ -48,16 +47,13 @@ class Exported:
         return self.description["files"][self.precision]["sha256"]
 
     def verified(self) -> Path:
-        """That file, looked at; UserError where it is missing or was changed."""
+        """That file, its hash checked; UserError where it is missing or was changed."""
         try:
             found = file_sha256(self.file)
         except OSError as error:
-            raise UserError(f"{error}: run `dvc repro --force export@{self.model}`") from error
+            raise self._broken(error) from error
         if found != self.sha256:
-            raise UserError(
-                f"{self.file} was changed (sha256 {found[:12]}..., expected {self.sha256[:12]}...): "
-                f"run `dvc repro --force export@{self.model}`"
-            )
+            raise self._broken(f"{self.file} was changed (sha256 {found[:12]}..., expected {self.sha256[:12]}...)")
         return self.file
 
     def load(self, threads: int | None) -> OnnxModel:
@@ -65,4 +61,7 @@ class Exported:
         try:
             return OnnxModel(self.verified(), threads)
         except ValueError as error:
-            raise UserError(f"{error}: run `dvc repro --force export@{self.model}`") from error
+            raise self._broken(error) from error
+
+    def _broken(self, reason: object) -> UserError:
+        return UserError(f"{reason}: run `dvc repro --force export@{self.model}`")

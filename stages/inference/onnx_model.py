@@ -1,4 +1,4 @@
-"""An ONNX file that classifies images, run by OpenVINO on the CPU; and its answers, calibrated and labelled.
+"""An ONNX file that classifies images, run by OpenVINO on the CPU, and its predictions, calibrated and labelled.
 
 The pipeline imports this module. MLflow copies it into every registered version and runs the copy (models-from-code),
 so it imports nothing of this project: what is measured, registered and served is one file of weights and this one.
@@ -16,9 +16,10 @@ import openvino
 import pandas as pd
 from PIL import Image, ImageOps
 
-FORMAT = 2  # of a version's metadata and of what it answers; 1 was a package with the training code in it
+FORMAT = 2  # of a version's metadata and of what it predicts; 1 was a package with the training code in it
 BATCH = 16  # images in one call of the runtime: what fits the caches of a CPU; bounds memory, too
 SQUARES = ("crop", "pad")
+COLUMNS = ("image", "rank", "class", "superclass", "probability", "prediction_set", "out_of_distribution")
 
 
 class OnnxModel:
@@ -37,9 +38,8 @@ class OnnxModel:
             self.image_size = compiled.input().partial_shape[1].get_length()
             self.num_classes = compiled.output().partial_shape[1].get_length()
         except Exception as error:  # of several kinds, without a common one
-            raise ValueError(
-                f"{file} is no ONNX model of an image classifier ({' '.join(str(error).split())})"
-            ) from None
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{file} is no ONNX model of an image classifier ({reason})") from None
         self._request = compiled.create_infer_request()
         self._lock = threading.Lock()  # a request serves one call at a time; one call takes all cores anyway
 
@@ -109,22 +109,22 @@ class ImageClassifier:
         return [None if threshold is None else bool(highest < threshold) for highest in probabilities.max(axis=1)]
 
     def rows(self, probabilities: np.ndarray, top_k: int) -> pd.DataFrame:
-        """`top_k` labelled rows for each row of probabilities (N, C); image counts from 0, rank from 1."""
+        """`top_k` rows of COLUMNS for each row of probabilities (N, C); image counts from 0, rank from 1."""
         if not 1 <= top_k <= len(self.class_names):
             raise ValueError(f"top_k = {top_k}: ask for 1 to {len(self.class_names)} classes")
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
         classes, images = best.ravel(), np.repeat(np.arange(len(best)), top_k)
         sets, ood = self.prediction_sets(probabilities), self.out_of_distribution(probabilities)
-        columns = {
-            "image": images,
-            "rank": np.tile(np.arange(1, top_k + 1), len(best)),
-            "class": self.class_names[classes],
-            "superclass": self.superclass_of[classes],
-            "probability": np.take_along_axis(probabilities, best, axis=1).ravel(),
-            "prediction_set": [sets[image] for image in images],
-            "out_of_distribution": [ood[image] for image in images],
-        }
-        return pd.DataFrame(columns)
+        values = (
+            images,
+            np.tile(np.arange(1, top_k + 1), len(best)),
+            self.class_names[classes],
+            self.superclass_of[classes],
+            np.take_along_axis(probabilities, best, axis=1).ravel(),
+            [sets[image] for image in images],
+            [ood[image] for image in images],
+        )
+        return pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -171,7 +171,7 @@ if not __package__:  # MLflow runs its copy of this file; whoever imports it as 
         def serialize_as_json(self) -> str:
             return json.dumps({"error_code": self.error_code, "message": str(self)})
 
-    class RegisteredModel(PythonModel):
+    class PackagedModel(PythonModel):
         """predict(images (N, H, W, 3) uint8): probabilities (N, C) float32; with params={"top_k": k}: labelled rows.
 
         params["square"]: crop or pad, not the version's rule. MlflowException: a wrong request (400), a failure (500).
@@ -197,4 +197,4 @@ if not __package__:  # MLflow runs its copy of this file; whoever imports it as 
                 reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
                 raise Refused(f"the model failed on these images ({reason})", INTERNAL_ERROR) from error
 
-    set_model(RegisteredModel())
+    set_model(PackagedModel())

@@ -1,10 +1,11 @@
-"""Real registries with tiny models, and picture files.
+"""Real registries with tiny models, and image files.
 
 These tests run where torch, TensorFlow and the pipeline's other libraries are absent: of stages they import
-stages.inference alone.
+stages.inference and stages.common alone.
 """
 
 import hashlib
+import json
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -21,6 +22,8 @@ from mlflow.models import ModelSignature
 from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from PIL import Image
 
+from gui import process
+from gui.registry import HISTORY
 from stages.inference import onnx_model
 from tests import linear_onnx
 from tests.gui import small_comparison
@@ -29,7 +32,7 @@ from tests.gui.small_comparison import COLOURS, SIZE
 RED = (225, 25, 35)
 BLUE = (30, 60, 220)
 METADATA = {
-    "format": 2,
+    "format": onnx_model.FORMAT,
     "source": "cifar100",
     "class_names": ["red_apple", "green_leaf", "blue_sea", "white_rabbit", "black_cat", "yellow_lemon"],
     "superclass_names": ["plants", "things & waters", "animals"],
@@ -42,18 +45,19 @@ METADATA = {
     "precision": "float32",
     "metrics": {"val": {"top1": 0.7}, "test": {"top1": 0.640, "top5": 0.9}},
 }
-TENSORS = ((np.uint8, (-1, -1, -1, 3)), (np.float32, (-1, 6)))  # of images in and probabilities out
 Register = Callable[..., int]
 LogComparison = Callable[..., str]
 
+process.set_up()
+
 
 def picture_file(colour: tuple[int, int, int] = RED, size: tuple[int, int] = (60, 40), kind: str = "PNG") -> bytes:
-    """A picture of one colour as the bytes of a file."""
+    """An image of one colour as the bytes of a file."""
     return as_file(Image.new("RGB", size, colour), kind)
 
 
 def as_file(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    """A picture as the bytes of a file."""
+    """An image as the bytes of a file."""
     buffer = BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
@@ -80,6 +84,7 @@ def tracking_uri(empty_database: Path, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     for variable in ("MODEL_NAME", "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
         monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # registering would write to stderr, too
     # Set, so that what the app sets is undone; true, so that a test shows that the app forbids it.
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
     st.cache_resource.clear()
@@ -92,44 +97,60 @@ def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return linear_onnx.of_colours(tmp_path_factory.mktemp("onnx") / "model.onnx", COLOURS, SIZE)
 
 
+def package(
+    folder: Path, onnx_file: Path, code: Any = onnx_model.__file__, without: Sequence[str] = (), **metadata: Any
+) -> dict[str, Any]:
+    """Save a model as a registered version of the pipeline holds it; returns its metadata.
+
+    code: what runs instead of onnx_model.py; without: keys left out of METADATA; metadata replaces what is there.
+    """
+    about = METADATA | {"onnx_sha256": hashlib.sha256(onnx_file.read_bytes()).hexdigest()} | metadata
+    about = {key: value for key, value in about.items() if key not in without}
+    images = Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))])
+    probabilities = Schema([TensorSpec(np.dtype(np.float32), (-1, 6))])
+    params = ParamSchema([ParamSpec("top_k", DataType.long, 0), ParamSpec("square", DataType.string, "")])
+    signature = ModelSignature(images, probabilities, params)
+    signature._is_signature_from_type_hint = True  # as in stages/tracking/package.py
+    mlflow.pyfunc.save_model(
+        folder,
+        python_model=code,
+        artifacts={"model": str(onnx_file)},
+        metadata=about,
+        signature=signature,
+        pip_requirements=["mlflow"],
+    )
+    return about
+
+
 @pytest.fixture
 def register(tracking_uri: str, onnx_file: Path, tmp_path: Path) -> Register:
     """Register the next version of a model in that database, as champion or under an alias; returns its number.
 
-    Its package, as `register` of the pipeline makes them, is tmp_path / "models" / "0", "1" ... code: what runs instead
-    of onnx_model.py; without: keys left out of METADATA; other arguments replace what is there.
+    Its package is tmp_path / "models" / "0", "1" ...; other arguments: see `package`.
     """
     client = MlflowClient(tracking_uri=tracking_uri)
 
     def register_version(
         name: str = "cifar100-classifier",
-        code: Any = onnx_model.__file__,
         promoted_at: str = "2026-01-01T00:00:00+00:00",
         champion: bool = True,
         alias: str | None = None,
-        without: Sequence[str] = (),
-        **metadata: Any,
+        by: str = "gate",
+        **packaged: Any,
     ) -> int:
         folder = tmp_path / "models" / f"{len(list(tmp_path.glob('models/*')))}"
-        about = METADATA | {"onnx_sha256": hashlib.sha256(onnx_file.read_bytes()).hexdigest()} | metadata
-        about = {key: value for key, value in about.items() if key not in without}
-        images, probabilities = (TensorSpec(np.dtype(kind), shape) for kind, shape in TENSORS)
-        params = ParamSchema([ParamSpec("top_k", DataType.long, 0), ParamSpec("square", DataType.string, "")])
-        mlflow.pyfunc.save_model(
-            folder,
-            python_model=code,
-            artifacts={"model": str(onnx_file)},
-            metadata=about,
-            signature=ModelSignature(Schema([images]), Schema([probabilities]), params),
-            pip_requirements=["mlflow"],
-        )
+        about = package(folder, onnx_file, **packaged)
         if not client.search_registered_models(f"name='{name}'"):
             client.create_registered_model(name)
-        tags = {key: about[key] for key in ("model", "onnx_sha256") if key in about} | {"promoted_at": promoted_at}
-        version = client.create_model_version(name, folder.as_uri(), tags=tags)
+        tags = {key: about[key] for key in ("model", "onnx_sha256") if key in about}
+        version = client.create_model_version(name, folder.as_uri(), tags=tags).version
+        if champion:
+            history = json.loads(client.get_registered_model(name).tags.get(HISTORY, "[]"))
+            history.append({"version": str(version), "since": promoted_at, "by": by})
+            client.set_registered_model_tag(name, HISTORY, json.dumps(history))
         for given in filter(None, ("champion" if champion else None, alias)):
-            client.set_registered_model_alias(name, given, version.version)
-        return int(version.version)
+            client.set_registered_model_alias(name, given, version)
+        return int(version)
 
     return register_version
 
@@ -144,7 +165,7 @@ def spoil(package: Path, statement: str) -> None:
 
 @pytest.fixture(scope="session")
 def comparison_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of a comparison's run of three models on 120 pictures of 8 by 8."""
+    """The files of a comparison's run of three models on 120 images of 8 by 8."""
     folder = tmp_path_factory.mktemp("comparison")
     about = ("class_names", "superclass_names", "superclass_of_class")
     small_comparison.write(folder, *(METADATA[key] for key in about))

@@ -1,68 +1,61 @@
-"""Mutated picture files through the loader: each gives a picture or a refusal of one line, soon, in little memory.
+"""Mutated image files through the loader: each gives an image or a refusal of one line, soon, in little memory.
 
-python -m tests.gui.fuzz [COUNT] [--seed N]    2,000 files by default, in half a minute
+python -m tests.gui.fuzz [COUNT] [SEED]    2,000 files by default, in half a minute
 """
 
-import argparse
 import random
 import struct
+import sys
 import time
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from gui import pictures
-from gui.pictures import PictureError
+from gui import images
+from gui.images import ImageError
 from tests.gui import memory
-from tests.gui.conftest import as_file
+from tests.gui.conftest import RED, as_file
 
 WIDTH, HEIGHT = 211, 157  # found again in any header
+MIDDLE = (WIDTH // 2, HEIGHT // 2)
 SIZES = (0, 1, 2, 255, 10_000, 16_383, 30_000, 65_535, 100_000, 2**31 - 1, 2**32 - 1)
+HEADS = (b"<svg>", b"<!DOCTYPE html>", b"PK\x03\x04", b"%PDF-1.7", b"GIF89a", b"BM", b"II*\0", b"\xff\xd8\xff", b"RIFF")
 
 
-@dataclass
-class Report:
-    """What became of the files. slowest: CPU seconds of one file; peak: MB by which the process grew at most."""
-
-    pictures: int = 0
-    refusals: int = 0
-    slowest: float = 0
-    peak: float = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-
-
-def originals() -> dict[str, bytes]:
-    """Whole files of every format and of many kinds, by name."""
-    rng = np.random.default_rng(0)
-    texture = Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8))
-    others = [texture.rotate(90 * turn) for turn in range(1, 4)]
-    found = {kind: as_file(texture, kind) for kind in pictures.FORMATS}
-    found |= {f"animated {kind}": as_file(texture, kind, save_all=True, append_images=others) for kind in ANIMATED}
-    deep = np.linspace(0, 65535, WIDTH * HEIGHT).reshape(HEIGHT, WIDTH)
-    found |= {
-        "CMYK JPEG": as_file(texture.convert("CMYK"), "JPEG"),
-        "CMYK TIFF": as_file(texture.convert("CMYK"), "TIFF"),
-        "progressive JPEG": as_file(texture, "JPEG", progressive=True),
-        "grey JPEG": as_file(texture.convert("L"), "JPEG"),
-        "16-bit PNG": as_file(Image.fromarray(deep.astype(np.uint16)), "PNG"),
-        "float TIFF": as_file(Image.fromarray(deep.astype(np.float32)), "TIFF", compression="tiff_deflate"),
-        "LZW TIFF": as_file(texture, "TIFF", compression="tiff_lzw"),
-        "bilevel TIFF": as_file(texture.convert("1"), "TIFF", compression="group4"),
-        "palette PNG": as_file(texture.quantize(16), "PNG", transparency=3),
-        "transparent WEBP": as_file(texture.convert("RGBA"), "WEBP", lossless=True),
-        "1x1": as_file(Image.new("RGB", (1, 1)), "PNG"),
-        "1x10000": as_file(Image.new("RGB", (1, 10_000)), "PNG"),
-        "10000x1": as_file(Image.new("RGB", (10_000, 1)), "JPEG"),
+def originals() -> dict[str, tuple[bytes, tuple[int, ...]]]:
+    """Whole files of many kinds, by name, all of WIDTH by HEIGHT pixels, each with the colour in its middle."""
+    noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    image = Image.fromarray(noise)
+    image.paste(RED, (60, 40, 150, 120))
+    clear = image.convert("RGBA")
+    clear.paste((10, 10, 10, 0), (60, 40, 150, 120))
+    deep = Image.fromarray(np.full((HEIGHT, WIDTH), 25_700, np.uint16))
+    frames = {"save_all": True, "append_images": [Image.fromarray(noise)] * 2}
+    animated = {f"animated {kind}": (image, kind, frames) for kind in ("GIF", "WEBP", "PNG", "TIFF")}
+    # Name: image, format, options of Pillow for writing it.
+    kinds: dict[str, tuple[Image.Image, str, dict[str, Any]]] = {kind: (image, kind, {}) for kind in images.FORMATS}
+    kinds |= animated | {
+        "CMYK JPEG": (image.convert("CMYK"), "JPEG", {}),
+        "CMYK TIFF": (image.convert("CMYK"), "TIFF", {}),
+        "YCbCr JPEG": (image.convert("YCbCr"), "JPEG", {}),
+        "progressive JPEG": (image, "JPEG", {"progressive": True}),
+        "grey JPEG": (image.convert("L"), "JPEG", {}),
+        "broken EXIF": (image, "JPEG", {"exif": b"Exif\0\0II*\0\xff\xff\xff\x7f" + b"\xff" * 40}),
+        "LZW TIFF": (image, "TIFF", {"compression": "tiff_lzw"}),
+        "bilevel TIFF": (image.convert("1", dither=Image.Dither.NONE), "TIFF", {"compression": "group4"}),
+        "palette PNG": (image.quantize(16), "PNG", {}),
     }
-    return found
-
-
-ANIMATED = ("GIF", "WEBP", "PNG", "TIFF")
+    found = {
+        name: (as_file(of, kind, **how), of.convert("RGB").getpixel(MIDDLE)) for name, (of, kind, how) in kinds.items()
+    }
+    for mode, kind in (("RGBA", "PNG"), ("LA", "PNG"), ("RGBA", "WEBP")):
+        found[f"transparent {mode} {kind}"] = as_file(clear.convert(mode), kind, lossless=True), (255, 255, 255)
+    found["transparent P PNG"] = as_file(clear.quantize()), (255, 255, 255)
+    return found | {f"16-bit {kind}": (as_file(deep, kind), (100, 100, 100)) for kind in ("PNG", "TIFF")}
 
 
 def flip_bits(content: bytes, rng: random.Random) -> bytes:
@@ -97,37 +90,25 @@ def claims_another_size(content: bytes, rng: random.Random) -> bytes:
     return head + rest
 
 
-def wears_another_head(content: bytes, rng: random.Random) -> bytes:
+def has_another_head(content: bytes, rng: random.Random) -> bytes:
     """It starts like something else, as a file with the wrong extension does."""
-    heads = (
-        b"<svg>",
-        b"<!DOCTYPE html>",
-        b"PK\x03\x04",
-        b"%PDF-1.7",
-        b"GIF89a",
-        b"BM",
-        b"II*\0",
-        b"\xff\xd8\xff",
-        b"RIFF",
-    )
-    head = rng.choice(heads)
+    head = rng.choice(HEADS)
     return head + content[len(head) * rng.randrange(2) :]
 
 
-MUTATIONS: tuple[Callable[[bytes, random.Random], bytes], ...] = (
-    flip_bits,
-    cut,
-    tear,
-    claims_another_size,
-    wears_another_head,
-)
+MUTATIONS = (flip_bits, cut, tear, claims_another_size, has_another_head)
 
 
-def run(count: int, seed: int = 0) -> Report:
-    """Load `count` mutated files, always the same ones; AssertionError where one gives neither a picture nor a line."""
+def run(count: int, seed: int = 0) -> tuple[Counter[str], float, float]:
+    """Load `count` mutated files, always the same ones; AssertionError where one gives neither an image nor a line.
+
+    Returns how often each outcome occurred (`image`, or what was refused), the most CPU seconds of one file, and the MB
+    by which the process grew at most.
+    """
     rng = random.Random(seed)
-    whole = list(originals().values())
-    report = Report()
+    whole = [content for content, _ in originals().values()]
+    outcomes: Counter[str] = Counter()
+    slowest = 0.0
     with memory.growth() as growth:
         for number in range(count):
             content = whole[number % len(whole)]
@@ -135,33 +116,20 @@ def run(count: int, seed: int = 0) -> Report:
                 content = rng.choice(MUTATIONS)(content, rng) or content
             started = time.process_time()
             try:
-                picture = pictures.load(content)
-                assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3, picture.shape
-                assert 0 < min(picture.shape[:2]) <= max(picture.shape[:2]) < 2 * pictures.WORKING_SIDE, picture.shape
-                report.pictures += 1
-            except PictureError as refusal:
-                assert "\n" not in str(refusal), refusal
-                assert len(str(refusal)) < 300, refusal
-                report.refusals += 1
-                report.reasons[str(refusal).split("(")[0].split(",")[0]] += 1
-            report.slowest = max(report.slowest, time.process_time() - started)
-    report.peak = growth.peak
-    return report
-
-
-def main() -> None:
-    """Run and print what became of the files."""
-    parser = argparse.ArgumentParser(prog="python -m tests.gui.fuzz", description=__doc__.splitlines()[0])
-    parser.add_argument("count", type=int, nargs="?", default=2000)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    warnings.simplefilter("ignore")
-    report = run(arguments.count, arguments.seed)
-    print(f"{report.pictures} pictures, {report.refusals} refusals; slowest {report.slowest:.2f} s of CPU; ", end="")
-    print(f"memory grew by {report.peak:.0f} MB at most")
-    for reason, times in report.reasons.most_common():
-        print(f"{times:5}  {reason}")
+                image = images.load(content)
+                assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3, image.shape
+                assert 0 < min(image.shape[:2]) <= max(image.shape[:2]) < 2 * images.WORKING_SIDE, image.shape
+                outcomes["image"] += 1
+            except ImageError as refusal:
+                assert "\n" not in str(refusal) and len(str(refusal)) < 300, refusal
+                outcomes[str(refusal).split("(")[0].split(",")[0]] += 1
+            slowest = max(slowest, time.process_time() - started)
+    return outcomes, slowest, growth.peak
 
 
 if __name__ == "__main__":
-    main()
+    warnings.simplefilter("ignore")
+    counted, seconds, megabytes = run(*map(int, sys.argv[1:] or ["2000"]))
+    for outcome, times in counted.most_common():
+        print(f"{times:5}  {outcome}")
+    print(f"slowest {seconds:.2f} s of CPU; memory grew by {megabytes:.0f} MB at most")

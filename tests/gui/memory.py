@@ -3,32 +3,23 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-@dataclass
-class Growth:
-    """MB by which the process grew: at its peak, and what it kept; not a number where the system is not Linux."""
-
-    peak: float = float("nan")
-    kept: float = float("nan")
-
-
 @contextmanager
-def growth() -> Iterator[Growth]:
-    """Measures the block; the result is there when it has ended."""
-    found = Growth()
+def growth() -> Iterator[SimpleNamespace]:
+    """MB by which the block makes the process grow: `peak`, and what it `kept`; NaN where the system is not Linux."""
+    found = SimpleNamespace(peak=float("nan"), kept=float("nan"))
     if not RESET.exists():
         yield found
         return
     RESET.write_text("5")  # the peak counts from now, see proc(5)
     before = _megabytes("VmRSS")
     yield found
-    found.peak = _megabytes("VmHWM") - before
-    found.kept = _megabytes("VmRSS") - before
+    found.peak, found.kept = _megabytes("VmHWM") - before, _megabytes("VmRSS") - before
 
 
 def _megabytes(name: str) -> float:

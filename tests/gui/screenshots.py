@@ -49,7 +49,7 @@ def main() -> None:
 
 def _test_image(folder: Path) -> Path:
     """One of the test images as a file."""
-    explorer = comparison.of(registry.wanted(registry.connect().champions())[0]).explorer()
+    explorer = comparison.of(registry.connect().champions()[0]).explorer()
     file = folder / "image.png"
     Image.fromarray(explorer.images[int(SHOWN * len(explorer.images))]).save(file)
     return file

@@ -1,4 +1,4 @@
-"""The app needs MLflow, Streamlit and the runtime of its models; nothing else of this project."""
+"""The app needs MLflow, Streamlit, the runtime of its models and two folders of this project; nothing that trains."""
 
 import ast
 import json
@@ -8,49 +8,68 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.gui.conftest import RED, Register, picture_file
 
-GUI = Path(__file__).resolve().parents[2] / "gui"
-CLASSIFY_ONE_PICTURE = """
-import json, sys
+ROOT = Path(__file__).resolve().parents[2]
+ALLOWED = ("gui", "stages/common", "stages/inference")
+FRAMEWORKS = ("torch", "torchvision", "timm", "lightning", "tensorflow", "keras")
+LATER = ("altair", "matplotlib", "sklearn")  # each takes seconds, and the first page needs none of them
+PREDICTS = """
+import importlib, json, pkgutil, sys
+from pathlib import Path
+
+root, image, *frameworks = sys.argv[1:]
+for name in frameworks:
+    sys.modules[name] = None  # as if it were not installed
 from streamlit.testing.v1 import AppTest
-page = AppTest.from_file(sys.argv[1], default_timeout=60).run()
-page.file_uploader[0].set_value(("picture.png", open(sys.argv[2], "rb").read(), "image/png")).run()
-assert not page.exception, page.exception
-shown = [element.proto.body for element in page.get("html")] + [error.value for error in page.error]
-print(json.dumps({"shown": shown, "modules": sorted({name.split(".")[0] for name in sys.modules})}))
+
+page = AppTest.from_file(f"{root}/gui/app.py", default_timeout=60).run()
+page.file_uploader[0].set_value(("red.png", Path(image).read_bytes(), "image/png")).run()
+assert not page.exception and not page.error, (page.exception, page.error)
+modules = sorted({name.split(".")[0] for name in sys.modules})
+print(json.dumps(["".join(element.proto.body for element in page.get("html")), modules]), flush=True)
+
+import gui, stages.common, stages.inference
+
+for package in (gui, stages.common, stages.inference):
+    assert package.__path__[0].startswith(root), package
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if module.name != "gui.app":  # a script, which ran above
+            importlib.import_module(module.name)
+from gui import classify
+
+sys.argv = ["classify", image, "--top", "1"]
+classify.main()
 """
 
 
-def test_no_module_of_the_app_imports_the_pipeline() -> None:
-    imported = set()
-    for file in GUI.rglob("*.py"):
+def test_gui_imports_the_shared_parts_of_the_pipeline_alone() -> None:
+    for file in (ROOT / "gui").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                imported |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
                 assert node.level == 0  # the app's modules call one another by their full names
-                imported.add((node.module or "").split(".")[0])
-    libraries = {"altair", "mlflow", "numpy", "pandas", "PIL", "requests", "starlette", "streamlit", "tqdm", "uvicorn"}
-    libraries |= {"fastapi", "fastapi_offline", "pydantic"}  # of gui.server
-    assert imported - set(sys.stdlib_module_names) == {"gui"} | libraries
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            for name in names:
+                allowed = ("stages.common.", "stages.inference.")
+                assert not name.startswith(("stages", "dvc", *FRAMEWORKS)) or name.startswith(allowed), (file, name)
 
 
-def test_a_copy_of_the_app_beside_a_database_serves_its_champion_from_any_folder(
-    register: Register, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_copy_beside_a_database_predicts_by_its_champion_from_any_folder_without_any_framework(
+    register: Register, tmp_path: Path
 ) -> None:
     register()
-    shutil.copytree(GUI, tmp_path / "gui")  # tmp_path / "mlflow.db" is the database
+    for folder in ALLOWED:  # tmp_path / "mlflow.db" is the database
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    shutil.copy(ROOT / "stages" / "__init__.py", tmp_path / "stages")
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "picture.png").write_bytes(picture_file(RED))
+    (tmp_path / "red.png").write_bytes(picture_file(RED))
     environment = {key: value for key, value in os.environ.items() if key not in ("MLFLOW_TRACKING_URI", "PYTHONPATH")}
-    command = [sys.executable, "-c", CLASSIFY_ONE_PICTURE, tmp_path / "gui" / "app.py", tmp_path / "picture.png"]
-    run = subprocess.run(command, cwd=tmp_path / "elsewhere", env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    result = json.loads(run.stdout.splitlines()[-1])
-    assert "red apple" in result["shown"][0]
+    command = [sys.executable, "-c", PREDICTS, tmp_path, tmp_path / "red.png", *FRAMEWORKS]
+    ran = subprocess.run(command, cwd=tmp_path / "elsewhere", env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    (shown, modules), row = map(json.loads, ran.stdout.splitlines()[-2:])
+    assert "red apple" in shown
+    assert not set(LATER) & set(modules)
+    assert row["class"] == "red apple"
     assert list((tmp_path / "elsewhere").iterdir()) == []
-    # Each of these takes seconds, and nothing on the page needs it.
-    assert not {"stages", "torch", "tensorflow", "keras", "altair", "matplotlib", "sklearn"} & set(result["modules"])

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from gui import archives, batch, pictures, registry
+from gui import archives, batch, images, registry
 from gui.archives import File
-from gui.batch import COLUMNS, Result
-from gui.registry import Answer, Classified, Model
+from gui.batch import Result
+from gui.registry import Model
+from stages.inference.onnx_model import COLUMNS
 from tests.gui.conftest import BLUE, RED, Register, picture_file, spoil
 from tests.gui.pages import draw, only_error, upload
 from tests.gui.test_archives import zip_of
@@ -46,9 +47,10 @@ def test_files_and_archives_become_a_table_and_unreadable_ones_are_named(registe
 
 
 def test_the_csv_holds_every_file_with_answer_or_error() -> None:
-    answer = Classified([Answer("maple tree", "trees", 0.51234567)], ["maple tree", "oak tree"], True)
+    values = ("a, b.png", 1, "maple tree", "trees", 0.51234567, ["maple tree", "oak tree"], True)
+    row = dict(zip(COLUMNS, values, strict=True))
     text = io.StringIO()
-    batch.write_csv([Result("a, b.png", answer), Result("=1+1.png", error="It is empty.")], text, errors=True)
+    batch.write_csv([Result("a, b.png", [row]), Result("=1+1.png", error="It is empty.")], text, errors=True)
     head, first, second = csv.reader(io.StringIO(text.getvalue()))
     assert head == [*COLUMNS, "error"]
     assert first == ["a, b.png", "1", "maple tree", "trees", "0.512346", "maple tree, oak tree", "true", ""]
@@ -70,12 +72,11 @@ def test_an_image_gets_the_same_answer_alone_and_among_many(model: Model) -> Non
     assert [result.image for result in results] == [file.name for file in files]
     assert [result.image for result in results if result.error] == ["broken.png"]
     for result, content in zip([result for result in results if not result.error], contents, strict=True):
-        seen = model.prepare(pictures.load(content), "crop")
-        alone = model.classified(model.probabilities(seen[np.newaxis]), 1)[0]
-        assert result.answer is not None
-        assert result.answer.answers[0].class_name == alone.answers[0].class_name
-        assert result.answer.answers[0].probability == pytest.approx(alone.answers[0].probability, abs=1e-6)
-        assert result.answer.prediction_set == alone.prediction_set
+        seen = model.prepare(images.load(content), "crop")
+        alone = model.rows(model.probabilities(seen[np.newaxis]), 1)[0][0]
+        assert result.rows[0]["class"] == alone["class"]
+        assert result.rows[0]["probability"] == pytest.approx(alone["probability"], abs=1e-6)
+        assert result.rows[0]["prediction_set"] == alone["prediction_set"]
 
 
 def test_a_group_of_nothing_but_broken_files_stops_nothing(model: Model) -> None:
@@ -83,7 +84,7 @@ def test_a_group_of_nothing_but_broken_files_stops_nothing(model: Model) -> None
     files.append(File("red.png", lambda: picture_file(RED)))
     results = list(batch.classify(model, files, "pad", 1))
     assert sum(bool(result.error) for result in results) == batch.AT_ONCE
-    assert batch.records(results[-1])[0]["class"] == "red apple"
+    assert results[-1].rows[0]["class"] == "red apple"
 
 
 def test_a_model_that_fails_on_one_image_stops_nothing_on_all_is_one_line(register: Register, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from PIL import Image
 from starlette.formparsers import MultiPartParser
 
-from gui import archives, bars, comparison, pictures, registry, saliency, samples, words
+from gui import archives, bars, comparison, images, registry, saliency, samples, words
 from gui.registry import Answer
 from tests.gui.conftest import BLUE, RED, LogComparison, Register, as_file, picture_file
 from tests.gui.pages import APP, answers, html, only_error, open_app, top_class, upload
@@ -206,12 +206,12 @@ def test_the_prediction_set_is_named_whatever_its_size(register: Register) -> No
 
 
 def test_an_image_out_of_distribution_gets_a_warning_with_its_numbers(register: Register) -> None:
-    register(metrics={"unfamiliar": {"flagged_test": 0.0471}})
+    register(metrics={"ood": {"flagged_test": 0.0471}})
     page = upload(open_app(), GREY)
     assert "40.0" in page.warning[0].value  # the threshold
     assert "4.7" in page.warning[0].value  # how often it is wrong
     assert not upload(page, picture_file(RED)).warning
-    register(metrics={"unfamiliar": {"flagged_test": 0.0}})
+    register(metrics={"ood": {"flagged_test": 0.0}})
     assert "0.0\N{NARROW NO-BREAK SPACE}% of the test images" in upload(page, GREY).warning[0].value
     register(without=["metrics"])
     assert "about 5" in upload(page, GREY).warning[0].value
@@ -242,11 +242,11 @@ def test_an_explanation_is_computed_once_for_an_image_and_a_version(
 
 def test_limits_of_uploads_agree_and_below_them_nothing_goes_through_a_file(register: Register) -> None:
     register()
-    assert open_app().file_uploader[0].proto.max_upload_size_mb == pictures.MAX_MEGABYTES
+    assert open_app().file_uploader[0].proto.max_upload_size_mb == images.MAX_MEGABYTES
     limit = archives.MAX_ARCHIVE_MEGABYTES
     assert MultiPartParser.spool_max_size == limit * 2**20
     configuration = tomllib.loads((APP.parent / ".streamlit" / "config.toml").read_text())
-    assert configuration["server"]["maxUploadSize"] == limit >= pictures.MAX_MEGABYTES
+    assert configuration["server"]["maxUploadSize"] == limit >= images.MAX_MEGABYTES
 
 
 def test_garbage_is_not_searched_for_in_what_was_loaded(register: Register) -> None:

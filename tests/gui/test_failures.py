@@ -13,7 +13,7 @@ import pytest
 from gui import bars
 from tests.gui.conftest import BLUE, RED, LogComparison, Register, picture_file, spoil
 from tests.gui.pages import answers, draw, html, only_error, open_app, top_class, upload
-from tests.gui.test_picture_loader import REFUSED
+from tests.gui.test_images import REFUSED
 
 Break = Callable[[Register, Path], object]
 PAGES = ("classify", "batch", "compare", "mistakes", "model")

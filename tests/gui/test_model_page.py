@@ -1,5 +1,7 @@
 """The page Model, with a real registry, versions and runs."""
 
+import json
+
 import pytest
 from mlflow import MlflowClient
 
@@ -38,7 +40,7 @@ def test_the_champion_its_decision_metrics_and_training(register: Register, clie
     run_id = give_run(client, register(model="vit_transfer"), METRICS)
     gate = "vit_transfer is champion with 80.46% top-1 on val, before vit_scratch (37.16%)"
     hashes = {"data_sha256": "d" * 64, "weights_sha256": "e" * 64, "onnx_sha256": "f" * 64}
-    for tag, value in {"gate": gate, "source": "cifar100", **hashes}.items():
+    for tag, value in {"decision": gate, "source": "cifar100", **hashes}.items():
         client.set_model_version_tag(NAME, "2", tag, value)
     client.update_model_version(NAME, "2", "An image classifier in **one** file.")
     page = draw("model")
@@ -91,15 +93,13 @@ def test_every_champion_period_has_a_line_the_present_one_first(
     register: Register, client: MlflowClient, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second, third = (f"2026-0{month}-01T12:00:00+00:00" for month in (1, 2, 3))
-    register(model="vit_scratch", promoted_at=third)  # for the second time
-    earlier = {"demoted_at": second, "earlier_reigns": f'[["{first}", "{second}", false]]', "gate": "by hand"}
-    for tag, value in earlier.items():
-        client.set_model_version_tag(NAME, "1", tag, value)
-    register(model="vit_transfer", promoted_at="2026-02-01T13:00:00+01:00", champion=False)
-    for tag in ("demoted_at", "rolled_back_at"):
-        client.set_model_version_tag(NAME, "2", tag, third)
+    register(model="vit_scratch")
+    register(model="vit_transfer", champion=False)
     register(model="never", champion=False)
-    client.delete_model_version_tag(NAME, "3", "promoted_at")
+    client.set_model_version_tag(NAME, "1", "decision", "by hand")
+    entries = [("1", first, "gate"), ("2", second, "gate"), ("1", third, "hand")]
+    history = [dict(zip(("version", "since", "by"), entry, strict=True)) for entry in entries]
+    client.set_registered_model_tag(NAME, "champion_history", json.dumps(history))
     search = MlflowClient.search_model_versions
     monkeypatch.setattr(  # longer than a page of what MLflow answers
         MlflowClient,
