@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(abspath $(BIN)):$(PATH)
 
-# The whole pipeline on generated pictures, offline: random initial weights, small networks, a few minutes.
+# The whole pipeline on generated images, offline: random initial weights, small networks, a few minutes.
 DEMO := \
 	-S data.source=demo \
 	-S budget.epochs=5 \
@@ -74,13 +74,13 @@ git:
 	@git rev-parse --verify -q HEAD >/dev/null || { echo "DVC needs a git repository with a commit, and this folder is none. \
 	Clone the project with git; or, in an unpacked ZIP: git init && git add -A && git commit -m 'Start'"; exit 1; }
 
-demo: git $(READY) ## the whole pipeline on generated pictures, offline, in minutes
+demo: git $(READY) ## the whole pipeline on generated images, offline, in minutes
 	@dvc exp remove -q demo 2>/dev/null || true
 	dvc exp run --temp --name demo $(DEMO)
 	@rm -rf demo_reports && dvc get -q . reports --rev demo -o demo_reports
 	@echo
 	@echo "The demo model is registered as demo-classifier; its reports are in demo_reports/ (start with comparison.md)."
-	@echo "  make app     classify a picture in the browser"
+	@echo "  make app     classify an image in the browser"
 	@echo "  make ui      see the runs in MLflow"
 
 repro: git $(READY) ## the real thing: download, train, compare, register what is out of date
@@ -135,10 +135,11 @@ browser: # Chromium for the tests in a real browser
 		|| { command -v sudo >/dev/null && command -v apt-get >/dev/null && sudo -n apt-get update -q && sudo -n apt-get install -qy chromium; } \
 		|| echo "No Chromium found and none could be installed: the tests in a real browser will be skipped."
 
-lint: dev ## style and types
+lint: dev ## style, types and layers
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports --no-logo --no-cache
 
 format: dev ## what ruff can mend by itself
 	ruff check --fix .

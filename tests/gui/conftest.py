@@ -51,7 +51,7 @@ LogComparison = Callable[..., str]
 process.set_up()
 
 
-def picture_file(colour: tuple[int, int, int] = RED, size: tuple[int, int] = (60, 40), kind: str = "PNG") -> bytes:
+def image_file(colour: tuple[int, int, int] = RED, size: tuple[int, int] = (60, 40), kind: str = "PNG") -> bytes:
     """An image of one colour as the bytes of a file."""
     return as_file(Image.new("RGB", size, colour), kind)
 

@@ -12,7 +12,7 @@ import pytest
 from gui import archives, images
 from gui.archives import ArchiveError
 from gui.images import ImageError
-from tests.gui.conftest import BLUE, RED, picture_file
+from tests.gui.conftest import BLUE, RED, image_file
 
 
 def zip_of(files: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -48,12 +48,12 @@ def of_entries(number: int) -> bytes:
 
 def test_files_come_in_order_without_folders_and_what_systems_leave() -> None:
     left = {"b/": b"", "__MACOSX/b/._red.png": b"x", "b/.DS_Store": b"x", "Thumbs.db": b"x"}
-    content = zip_of({"b/red.png": picture_file(RED), **left, "a.png": picture_file(BLUE)})
+    content = zip_of({"b/red.png": image_file(RED), **left, "a.png": image_file(BLUE)})
     assert archives.is_archive(content)
-    assert not archives.is_archive(picture_file(RED))
+    assert not archives.is_archive(image_file(RED))
     files = archives.files(content)
     assert [file.name for file in files] == ["b/red.png", "a.png"]
-    assert files[0].read() == picture_file(RED)
+    assert files[0].read() == image_file(RED)
     assert archives.files(zip_of({})) == []
 
 
@@ -65,8 +65,8 @@ BOMB = zip_of({"bomb.png": bytes(40 * 2**20)})
     [
         (BOMB, "more than the 32 MB"),
         (claiming(BOMB, 1000), "damaged in the ZIP file"),  # cut off where its claim ends
-        (locked(zip_of({"red.png": picture_file(RED)})), "password"),
-        (zip_of({"red.png": picture_file(RED)}, zipfile.ZIP_BZIP2), "plain ZIP"),
+        (locked(zip_of({"red.png": image_file(RED)})), "password"),
+        (zip_of({"red.png": image_file(RED)}, zipfile.ZIP_BZIP2), "plain ZIP"),
     ],
 )
 def test_a_hostile_file_is_refused_by_itself_within_little_memory(content: bytes, reason: str) -> None:
@@ -98,7 +98,7 @@ def test_an_archive_of_too_much_is_refused_soon(monkeypatch: pytest.MonkeyPatch,
 def test_damaged_archives_are_refused_in_one_line() -> None:
     """200 archives with flipped bytes or a missing end, always the same ones."""
     rng = random.Random(0)
-    whole = zip_of({f"folder/{number}.png": picture_file(RED) for number in range(5)})
+    whole = zip_of({f"folder/{number}.png": image_file(RED) for number in range(5)})
     outcomes = {"read": 0, "refused": 0}
     for _ in range(200):
         content = bytearray(whole)

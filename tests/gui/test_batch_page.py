@@ -15,7 +15,7 @@ from gui.archives import File
 from gui.batch import Result
 from gui.registry import Model
 from stages.inference.onnx_model import COLUMNS
-from tests.gui.conftest import BLUE, RED, Register, picture_file, spoil
+from tests.gui.conftest import BLUE, RED, Register, image_file, spoil
 from tests.gui.pages import draw, only_error, upload
 from tests.gui.test_archives import zip_of
 
@@ -28,8 +28,8 @@ def errors(page: AppTest) -> dict[str, str]:
 
 def test_files_and_archives_become_a_table_and_unreadable_ones_are_named(register: Register) -> None:
     register()
-    archive = zip_of({"holiday/sea.png": picture_file(BLUE), "notes.txt": b"no image"})
-    files = {"apple.png": picture_file(RED), "<b>.png": picture_file(RED)[:60]}
+    archive = zip_of({"holiday/sea.png": image_file(BLUE), "notes.txt": b"no image"})
+    files = {"apple.png": image_file(RED), "<b>.png": image_file(RED)[:60]}
     page = upload(draw("batch"), *files.items(), ("all.zip", archive), ("torn.zip", archive[:-30]))
     answered = page.dataframe[0].value
     assert list(answered["image"]) == ["apple.png", "all.zip/holiday/sea.png"]
@@ -65,7 +65,7 @@ def model(register: Register) -> Model:
 
 def test_an_image_gets_the_same_answer_alone_and_among_many(model: Model) -> None:
     rng = np.random.default_rng(0)
-    contents = [picture_file(tuple(int(c) for c in rng.integers(0, 256, 3)), (40 + number, 40)) for number in range(40)]
+    contents = [image_file(tuple(int(c) for c in rng.integers(0, 256, 3)), (40 + number, 40)) for number in range(40)]
     files = [File(f"{number}.png", partial(bytes, content)) for number, content in enumerate(contents)]
     files.insert(7, File("broken.png", lambda: b"broken"))
     results = list(batch.classify(model, files, "crop", 1))
@@ -81,7 +81,7 @@ def test_an_image_gets_the_same_answer_alone_and_among_many(model: Model) -> Non
 
 def test_a_group_of_nothing_but_broken_files_stops_nothing(model: Model) -> None:
     files = [File(f"{number}.png", lambda: b"broken") for number in range(batch.AT_ONCE)]
-    files.append(File("red.png", lambda: picture_file(RED)))
+    files.append(File("red.png", lambda: image_file(RED)))
     results = list(batch.classify(model, files, "pad", 1))
     assert sum(bool(result.error) for result in results) == batch.AT_ONCE
     assert results[-1].rows[0]["class"] == "red apple"
@@ -91,13 +91,13 @@ def test_a_model_that_fails_on_one_image_stops_nothing_on_all_is_one_line(regist
     register()
     spoil(tmp_path / "models" / "0", "if (images[..., 2] > 200).any(): raise ValueError('too blue')")
     colours = [BLUE if number in (1, batch.AT_ONCE) else RED for number in range(batch.AT_ONCE + 1)]
-    page = upload(draw("batch"), *((f"{number}.png", picture_file(each)) for number, each in enumerate(colours)))
+    page = upload(draw("batch"), *((f"{number}.png", image_file(each)) for number, each in enumerate(colours)))
     assert not page.error
     assert len(page.dataframe[0].value) == batch.AT_ONCE - 1
     found = errors(page)
     assert set(found) == {"1.png", f"{batch.AT_ONCE}.png"}
     assert all("too blue" in error for error in found.values())
-    assert "too blue" in only_error(upload(page, picture_file(BLUE)))
+    assert "too blue" in only_error(upload(page, image_file(BLUE)))
 
 
 def test_the_progress_rises_to_the_end(register: Register, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_the_progress_rises_to_the_end(register: Register, monkeypatch: pytest.M
     bar = Mock()
     monkeypatch.setattr("streamlit.progress", bar)
     count = 2 * batch.AT_ONCE + 1
-    upload(page, *((f"{number}.png", picture_file(RED)) for number in range(count)))
+    upload(page, *((f"{number}.png", image_file(RED)) for number in range(count)))
     shares = [call.args[0] for call in bar.return_value.progress.call_args_list]
     assert shares == [batch.AT_ONCE / count, 2 * batch.AT_ONCE / count, 1]
     bar.return_value.empty.assert_called_once_with()
@@ -117,7 +117,7 @@ def test_a_rerun_classifies_nothing_again(register: Register, monkeypatch: pytes
     classified = []
     classify = batch.classify
     monkeypatch.setattr(batch, "classify", lambda *given, **named: classified.append(1) or classify(*given, **named))
-    page = upload(draw("batch"), picture_file(RED))
+    page = upload(draw("batch"), image_file(RED))
     page.run()
     assert len(classified) == 1
     assert len(page.dataframe) == 1
@@ -133,6 +133,6 @@ def test_no_files_and_too_many_are_results_too(register: Register, monkeypatch: 
     assert "**0** of 0" in page.markdown[0].value
     assert not page.dataframe
     monkeypatch.setattr(archives, "MAX_ENTRIES", 2)
-    page = upload(draw("batch"), *((f"{number}.png", picture_file(RED)) for number in range(3)))
+    page = upload(draw("batch"), *((f"{number}.png", image_file(RED)) for number in range(3)))
     assert list(page.dataframe[0].value["image"]) == ["0.png", "1.png"]
     assert list(errors(page)) == ["2.png"]

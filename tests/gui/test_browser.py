@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.gui import browser as chromium
-from tests.gui.conftest import BLUE, RED, LogComparison, Register, picture_file
+from tests.gui.conftest import BLUE, RED, LogComparison, Register, image_file
 from tests.gui.test_archives import zip_of
 
 pytestmark = [
@@ -41,11 +41,11 @@ def browser() -> Iterator[Browser]:
 def files(tmp_path: Path) -> list[Path]:
     """A red image, a blue one, a broken one, one that is too large, and a ZIP file."""
     contents = {
-        "a_red_image_with_a_very_long_name_indeed.jpg": picture_file(RED, (640, 400), "JPEG"),
-        "blue.bmp": picture_file(BLUE, (1200, 1000), "BMP"),  # 3.6 MB: more than form parsers keep in memory
-        "broken.png": picture_file(BLUE)[:60],
+        "a_red_image_with_a_very_long_name_indeed.jpg": image_file(RED, (640, 400), "JPEG"),
+        "blue.bmp": image_file(BLUE, (1200, 1000), "BMP"),  # 3.6 MB: more than form parsers keep in memory
+        "broken.png": image_file(BLUE)[:60],
         "too_large.png": bytes(33 * 2**20),
-        "all.zip": zip_of({"red.png": picture_file(RED), "blue.png": picture_file(BLUE), "broken.png": b"broken"}),
+        "all.zip": zip_of({"red.png": image_file(RED), "blue.png": image_file(BLUE), "broken.png": b"broken"}),
     }
     return [tmp_path / name for name, content in contents.items() if (tmp_path / name).write_bytes(content)]
 

@@ -12,10 +12,10 @@ from starlette.formparsers import MultiPartParser
 
 from gui import archives, bars, comparison, images, registry, saliency, samples, words
 from gui.registry import Answer
-from tests.gui.conftest import BLUE, RED, LogComparison, Register, as_file, picture_file
+from tests.gui.conftest import BLUE, RED, LogComparison, Register, as_file, image_file
 from tests.gui.pages import APP, answers, html, only_error, open_app, top_class, upload
 
-GREY = picture_file((128, 128, 128))
+GREY = image_file((128, 128, 128))
 OTHER_CLASSES = ["tomato", "pea", "sky", "snow", "coal", "sun"]
 
 
@@ -29,7 +29,7 @@ def test_the_champion_classifies_an_uploaded_image(register: Register) -> None:
     assert "64.0" in about
     assert not answers(page)
     assert not page.info
-    upload(page, picture_file(RED, (300, 200)))
+    upload(page, image_file(RED, (300, 200)))
     (found,) = answers(page)
     assert len(found) == 5
     assert found[0][:2] == ("red apple", "plants")
@@ -86,7 +86,7 @@ def test_a_new_champion_is_announced_and_answers_at_the_next_interaction(
     load = registry.load
     monkeypatch.setattr(registry, "load", lambda version: loaded.append(version.number) or load(version))
     register()
-    page = upload(open_app(), picture_file(RED)).run()
+    page = upload(open_app(), image_file(RED)).run()
     assert top_class(page) == "red apple"
     assert not page.toast
     open_app()
@@ -108,7 +108,7 @@ def test_other_versions_than_the_champion_can_be_chosen(register: Register, trac
     register(model="vit_scratch", alias="vit_scratch")
     register(model="mobilenet_transfer", alias="mobilenet_transfer", champion=False, class_names=OTHER_CLASSES)
     register(champion=False)  # without an alias: not offered
-    page = upload(open_app(), picture_file(RED))
+    page = upload(open_app(), image_file(RED))
     assert page.selectbox[0].options == ["vit_scratch (champion, version 1)", "mobilenet_transfer (version 2)"]
     assert top_class(page) == "red apple"
     page.selectbox[0].set_value("mobilenet_transfer").run()
@@ -129,7 +129,7 @@ def test_all_models_answer_side_by_side_and_a_broken_one_leaves_the_others_alone
     for model in ("vit_scratch", "vit_transfer", "mobilenet_transfer"):
         register(model=model, alias=model, champion=model == "vit_scratch")
     shutil.rmtree(tmp_path / "models" / "2")  # the second of the three, the last one follows
-    page = upload(open_app(), picture_file(RED))
+    page = upload(open_app(), image_file(RED))
     assert len(answers(page)) == 1
     page.toggle(key="beside").set_value(True).run()
     page.toggle(key="why").set_value(True).run()
@@ -146,7 +146,7 @@ def test_all_models_answer_side_by_side_and_a_broken_one_leaves_the_others_alone
 
 def test_one_of_several_files_or_a_photo_is_classified(register: Register) -> None:
     register()
-    files = [picture_file(RED), picture_file(BLUE)]  # of the same name
+    files = [image_file(RED), image_file(BLUE)]  # of the same name
     page = upload(open_app(), *files)
     assert top_class(page) == "blue sea"
     page.selectbox[0].set_value(0).run()
@@ -158,7 +158,7 @@ def test_one_of_several_files_or_a_photo_is_classified(register: Register) -> No
     assert top_class(page) == "blue sea"
     assert not page.camera_input  # before it is chosen
     page.segmented_control[0].set_value("camera").run()
-    page.camera_input[0].set_value(("photo.jpg", picture_file(RED, kind="JPEG"), "image/jpeg")).run()
+    page.camera_input[0].set_value(("photo.jpg", image_file(RED, kind="JPEG"), "image/jpeg")).run()
     assert top_class(page) == "red apple"
 
 
@@ -168,7 +168,7 @@ def test_a_test_image_is_classified_and_its_label_is_shown(register: Register, l
     page.segmented_control[0].set_value("sample").run()
     assert "make register" in only_error(page)  # there is no comparison, thus no test image
     page.segmented_control[0].set_value("upload").run()
-    assert top_class(upload(page, picture_file(RED))) == "red apple"
+    assert top_class(upload(page, image_file(RED))) == "red apple"
     log_comparison(number)
     page.segmented_control[0].set_value("sample").run()
     assert not page.error
@@ -192,11 +192,11 @@ def test_a_test_image_is_classified_and_its_label_is_shown(register: Register, l
 
 def test_the_prediction_set_is_named_whatever_its_size(register: Register) -> None:
     register(conformal={"90": 0.0})
-    page = upload(open_app(), picture_file(RED))
+    page = upload(open_app(), image_file(RED))
     assert "1 of 6 classes: <b>red apple</b>" in html(page)
     assert words.PROMISE in [caption.value for caption in page.caption]
     register(conformal={"90": 0.9})
-    assert "classes: <b>yellow lemon, green leaf" in html(upload(page, picture_file((140, 140, 30))))
+    assert "classes: <b>yellow lemon, green leaf" in html(upload(page, image_file((140, 140, 30))))
     names = [f"<{number}>" for number in range(words.NAMED + 2)]
     assert words.prediction_set(names[:-2], 100).endswith(
         "8 of 100 classes: <b>" + ", ".join(f"&lt;{n}&gt;" for n in range(8)) + "</b>"
@@ -210,7 +210,7 @@ def test_an_image_out_of_distribution_gets_a_warning_with_its_numbers(register: 
     page = upload(open_app(), GREY)
     assert "40.0" in page.warning[0].value  # the threshold
     assert "4.7" in page.warning[0].value  # how often it is wrong
-    assert not upload(page, picture_file(RED)).warning
+    assert not upload(page, image_file(RED)).warning
     register(metrics={"ood": {"flagged_test": 0.0}})
     assert "0.0\N{NARROW NO-BREAK SPACE}% of the test images" in upload(page, GREY).warning[0].value
     register(without=["metrics"])
@@ -226,14 +226,14 @@ def test_an_explanation_is_computed_once_for_an_image_and_a_version(
     asked = []
     occlusion = saliency.occlusion
     monkeypatch.setattr(saliency, "occlusion", lambda *given: asked.append(given) or occlusion(*given))
-    page = upload(open_app(), picture_file(RED))
+    page = upload(open_app(), image_file(RED))
     assert not asked
     page.toggle(key="why").set_value(True).run()
     assert not page.exception
     assert "red apple" in page.image[2].proto.imgs[0].alt
     page.run()
     assert len(asked) == 1
-    upload(page, picture_file(BLUE))
+    upload(page, image_file(BLUE))
     assert len(asked) == 2
     register()
     page.run()

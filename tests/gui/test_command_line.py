@@ -18,7 +18,7 @@ from gui.archives import File
 from gui.batch import AT_ONCE
 from gui.registry import Model, RegistryError
 from stages.inference.onnx_model import COLUMNS
-from tests.gui.conftest import BLUE, RED, Register, picture_file
+from tests.gui.conftest import BLUE, RED, Register, image_file
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,12 +66,12 @@ def album(tmp_path: Path) -> str:
     """A folder with a blue and a red image, one of them in a folder of its own, and what is no image; red.png."""
     folder = tmp_path / "album"
     (folder / "a" / ".thumbnails").mkdir(parents=True)
-    (folder / "a" / "2.jpg").write_bytes(picture_file(RED, kind="JPEG"))
-    (folder / "a" / ".thumbnails" / "2.png").write_bytes(picture_file())
-    (folder / "1.PNG").write_bytes(picture_file(BLUE))
+    (folder / "a" / "2.jpg").write_bytes(image_file(RED, kind="JPEG"))
+    (folder / "a" / ".thumbnails" / "2.png").write_bytes(image_file())
+    (folder / "1.PNG").write_bytes(image_file(BLUE))
     (folder / "._1.png").write_bytes(b"what macOS leaves behind")
     (folder / "notes.txt").write_text("no image")
-    (tmp_path / "red.png").write_bytes(picture_file(RED, size=(90, 30)))
+    (tmp_path / "red.png").write_bytes(image_file(RED, size=(90, 30)))
     return "album"
 
 
@@ -123,7 +123,7 @@ def test_more_images_than_a_batch_keep_their_order(register: Register, command: 
     register()
     colours = np.random.default_rng(0).integers(0, 2, 4 * AT_ONCE + 5)
     for index, is_red in enumerate(colours):
-        (tmp_path / f"{index:03}.png").write_bytes(picture_file(RED if is_red else BLUE, size=(8 + index, 9)))
+        (tmp_path / f"{index:03}.png").write_bytes(image_file(RED if is_red else BLUE, size=(8 + index, 9)))
     ran = command("--top", 1, "--threads", 1, *sorted(tmp_path.glob("*.png")))
     assert [name == "red apple" for name in ran.best] == colours.astype(bool).tolist()
 
@@ -132,7 +132,7 @@ def test_files_that_cannot_be_read_are_told_with_their_reasons(
     register: Register, command: Command, album: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register()
-    (tmp_path / album / "a" / "1.png").write_bytes(picture_file()[:60])
+    (tmp_path / album / "a" / "1.png").write_bytes(image_file()[:60])
     with (tmp_path / "huge.png").open("wb") as file:
         file.truncate(2**40)  # more than is read
     scandir = classify.os.scandir
@@ -163,7 +163,7 @@ def test_stdin_lists_paths(register: Register, command: Command, album: str, nam
 
 def test_no_file_name_is_a_formula_of_a_spreadsheet(register: Register, command: Command, tmp_path: Path) -> None:
     register(ood_threshold=None)
-    (tmp_path / "=1+1.png").write_bytes(picture_file(RED))
+    (tmp_path / "=1+1.png").write_bytes(image_file(RED))
     (row,) = csv.DictReader(io.StringIO(command("=1+1.png", "--top", 1, "--csv", "-").out))
     assert (row["image"], row["out_of_distribution"]) == ("'=1+1.png", "")
     (row,) = command("=1+1.png", "--top", 1).rows
@@ -215,7 +215,7 @@ def test_a_mistake_is_one_line_and_status_two(
 
 def test_no_more_than_one_batch_is_read_ahead(register: Register) -> None:
     register()
-    content = picture_file(RED)
+    content = image_file(RED)
     taken = 0
 
     def endless() -> Iterator[File]:

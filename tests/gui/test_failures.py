@@ -11,7 +11,7 @@ import mlflow
 import pytest
 
 from gui import bars
-from tests.gui.conftest import BLUE, RED, LogComparison, Register, picture_file, spoil
+from tests.gui.conftest import BLUE, RED, LogComparison, Register, image_file, spoil
 from tests.gui.pages import answers, draw, html, only_error, open_app, top_class, upload
 from tests.gui.test_images import REFUSED
 
@@ -56,7 +56,7 @@ BROKEN: dict[str, tuple[Break, str]] = {
 def test_a_broken_model_or_registry_is_one_line(register: Register, tmp_path: Path, case: str) -> None:
     break_it, expected = BROKEN[case]
     break_it(register, tmp_path)
-    page = upload(open_app(), picture_file(RED))
+    page = upload(open_app(), image_file(RED))
     assert expected in only_error(page)
     assert not answers(page)
     assert (tmp_path / "mlflow.db").exists() == (case != "no database")
@@ -94,7 +94,7 @@ def test_a_file_that_is_no_image_is_one_line_and_the_next_one_is_classified(regi
             assert [reason in warning.value for warning in page.warning] == [True], case
             assert not page.error
             assert not answers(page)
-    assert top_class(upload(page, picture_file(BLUE))) == "blue sea"
+    assert top_class(upload(page, image_file(BLUE))) == "blue sea"
     assert not page.warning
 
 
@@ -103,7 +103,7 @@ def test_a_bug_is_one_line_and_its_traceback_goes_to_the_log(
 ) -> None:
     register()
     monkeypatch.setattr(bars, "chart", lambda answers: 1 / 0)
-    page = upload(open_app(), picture_file(RED))
+    page = upload(open_app(), image_file(RED))
     assert "terminal" in only_error(page)
     assert "ZeroDivisionError" in caplog.text
     monkeypatch.undo()

@@ -12,7 +12,7 @@ from PIL import Image, ImageChops
 from gui import images
 from gui.images import ImageError
 from tests.gui import fuzz, memory
-from tests.gui.conftest import BLUE, RED, as_file, picture_file
+from tests.gui.conftest import BLUE, RED, as_file, image_file
 
 LEFT_RED_RIGHT_BLUE = Image.new("RGB", (40, 20), RED)
 LEFT_RED_RIGHT_BLUE.paste(BLUE, (20, 0, 40, 20))
@@ -60,7 +60,7 @@ def test_samples_without_a_range_are_stretched(dtype: type) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 10_000), (10_000, 1), (3, 2)])
 def test_any_shape_fits_its_box(size: tuple[int, int]) -> None:
-    image = images.load(picture_file(RED, size))
+    image = images.load(image_file(RED, size))
     assert max(image.shape) < 2 * images.WORKING_SIDE
     shown = images.fit(image, 100)
     assert 1 <= min(shown.shape[:2]) <= max(shown.shape[:2]) <= 100
@@ -89,7 +89,7 @@ REFUSED = {
     "svg": (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "web page or an SVG"),
     "html": (b"\xef\xbb\xbf \n<!DOCTYPE html><html></html>", "web page or an SVG"),
     "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "no image that can be read"),
-    "truncated": (picture_file(RED, (300, 200), "JPEG")[:-300], "damaged"),
+    "truncated": (image_file(RED, (300, 200), "JPEG")[:-300], "damaged"),
     "only a header": (png_claiming(2000, 2000), "damaged"),
     "12,000 by 12,000": (png_claiming(12_000, 12_000), "pixels taken here"),
     "50,000 by 50,000": (png_claiming(50_000, 50_000), "pixels taken here"),

@@ -26,7 +26,7 @@ from gui import registry
 from gui import server as http_server
 from gui.registry import Model, Version
 from stages.inference import onnx_model
-from tests.gui.conftest import METADATA, RED, Register, as_file, package, picture_file
+from tests.gui.conftest import METADATA, RED, Register, as_file, package, image_file
 from tests.gui.small_comparison import COLOURS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -37,12 +37,12 @@ LIMIT = http_server.MAX_BYTES
 GREY = [[[[100, 100, 100]] * 4] * 4]  # one image
 JPEG = {"Content-Type": "image/jpeg"}
 FORM = "multipart/form-data; boundary=xx"
-RED_FILE = picture_file(RED, kind="JPEG")
+RED_FILE = image_file(RED, kind="JPEG")
 
 
 def image_file(name: str, size: tuple[int, int] = (60, 60), kind: str = "JPEG") -> bytes:
     """An image of the colour of a class."""
-    return picture_file(tuple(map(int, COLOURS[CLASSES.index(name)])), size, kind)
+    return image_file(tuple(map(int, COLOURS[CLASSES.index(name)])), size, kind)
 
 
 def part(content: bytes, name: bytes = b"", field: bytes = b"a") -> bytes:

@@ -20,8 +20,8 @@ SCRIPT = ("-m", "tests.models.parallel_training")
 
 def run(*arguments: str) -> None:
     """Python with these arguments, as from a shell; its errors where it fails."""
-    foreign = {"RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
-    environment = {name: value for name, value in os.environ.items() if name not in foreign}
+    launched = {"RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+    environment = {name: value for name, value in os.environ.items() if name not in launched}
     command = [sys.executable, *arguments]
     done = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True, timeout=600)
     assert done.returncode == 0, done.stderr[-5000:]
