@@ -26,7 +26,7 @@ from gui import registry
 from gui import server as http_server
 from gui.registry import Model, Version
 from stages.inference import onnx_model
-from tests.gui.conftest import METADATA, RED, Register, as_file, package, image_file
+from tests.gui.conftest import METADATA, RED, Register, as_file, image_file, package
 from tests.gui.small_comparison import COLOURS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
