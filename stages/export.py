@@ -2,22 +2,21 @@
 
 import argparse
 import json
-import shutil
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from stages import models
 from stages.common import paths
 from stages.common.errors import UserError, one_line_errors
-from stages.common.files import file_sha256
+from stages.common.files import file_sha256, read_json, replacing_folder
 from stages.data.dataset import Prepared
 from stages.inference.exported import DESCRIPTION
+from stages.inference.onnx_model import OnnxModel
 from stages.models import params
-
-if TYPE_CHECKING:
-    from stages.models.base import Classifier
+from stages.models.base import OPSET
+from stages.models.onnx_export import onnx_graph, quantization
 
 MAX_DIFFERENCE = 1e-3  # of a logit, between the framework and the runtime
 MAX_CHANGED = 1e-3  # share of the validation images whose top-1 class may differ
@@ -34,58 +33,10 @@ def main() -> None:
     classifier = models.load(paths.MODELS / name)
     prepared = Prepared.open(paths.PREPARED)
 
-    from stages.inference.onnx_model import OnnxModel
-    from stages.models import onnx_graph
-    from stages.models.base import OPSET
-
-    scratch = paths.SCRATCH / f"onnx-{name}"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    file = scratch / "model.onnx"
     images, _ = prepared.split("val")
     expected = classifier.logits(images)  # before the export, which a classifier does not survive
-    facts = _facts(name, classifier)
-    onnx_graph.write(classifier.onnx_graph(), file)
-    logits = OnnxModel(file, compute.cpu_threads).logits(images)
-    parity = measure_parity(expected, logits)
-    print(
-        f"{name}: model.onnx of {file.stat().st_size / 1e6:.1f} MB; on {parity['n']:,} validation images its logits "
-        f"differ from the framework's by {parity['max_difference']:.1e} at most, top-1 agrees on "
-        f"{parity['top1_agreement']:.2%}"
-    )
-    check_parity(name, parity)
-    files, int8 = {"float32": file}, None
-    if method := settings.export.int8.get(name):
-        from stages.models import quantization
-
-        files["int8"] = scratch / "model.int8.onnx"
-        int8 = quantization.write_int8(
-            file, files["int8"], method, settings.export.serve, prepared, compute.cpu_threads
-        )
-        print(f"{name}: {int8['reason']}")
+    saved = read_json(paths.MODELS / name / models.DESCRIPTION, f"run `dvc repro train@{name}`")
     description = {
-        **facts,
-        "serves": int8["serves"] if int8 else "float32",
-        "files": {
-            precision: {"file": written.name, "sha256": file_sha256(written), "bytes": written.stat().st_size}
-            for precision, written in files.items()
-        },
-        "int8": int8,
-        "opset": OPSET,
-        "operators": onnx_graph.operators(file),
-        "parity": parity,
-        "versions": {library: version(library) for library in LIBRARIES},
-    }
-    (scratch / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    final = paths.ONNX / name
-    shutil.rmtree(final, ignore_errors=True)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    scratch.rename(final)
-
-
-def _facts(name: str, classifier: "Classifier") -> dict[str, Any]:
-    saved = json.loads((paths.MODELS / name / models.DESCRIPTION).read_text(encoding="utf-8"))
-    return {
         "model": name,
         "weights_sha256": saved["weights_sha256"],
         "image_size": classifier.image_size,
@@ -93,6 +44,35 @@ def _facts(name: str, classifier: "Classifier") -> dict[str, Any]:
         "num_parameters": classifier.num_parameters,
         "multiply_adds": classifier.multiply_adds(),
     }
+    with replacing_folder(paths.ONNX / name) as folder:
+        file = folder / "model.onnx"
+        onnx_graph.write(classifier.onnx_graph(), file)
+        parity = measure_parity(expected, OnnxModel(file, compute.cpu_threads).logits(images))
+        print(
+            f"{name}: model.onnx of {file.stat().st_size / 1e6:.1f} MB; on {parity['n']:,} validation images its "
+            f"logits differ from the framework's by {parity['max_difference']:.1e} at most, top-1 agrees on "
+            f"{parity['top1_agreement']:.2%}"
+        )
+        check_parity(name, parity)
+        files, int8 = {"float32": file}, None
+        if method := settings.export.int8.get(name):
+            files["int8"] = folder / "model.int8.onnx"
+            int8 = quantization.write_int8(
+                file, files["int8"], method, settings.export.serve, prepared, compute.cpu_threads
+            )
+            print(f"{name}: {int8['reason']}")
+        description |= {
+            "serves": int8["serves"] if int8 else "float32",
+            "files": {
+                precision: {"file": written.name, "sha256": file_sha256(written)}
+                for precision, written in files.items()
+            },
+            "int8": int8,
+            "opset": OPSET,
+            "parity": parity,
+            "versions": {library: version(library) for library in LIBRARIES},
+        }
+        (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
 def measure_parity(expected: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
@@ -107,13 +87,13 @@ def measure_parity(expected: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
 
 
 def check_parity(name: str, parity: dict[str, Any]) -> None:
-    """UserError where the exported file answers otherwise than the network that was trained."""
+    """UserError where the logits of the exported file are not those of the trained network."""
     changed = 1 - parity["top1_agreement"]
     # A logit that is no number fails, too.
     if parity["max_difference"] <= MAX_DIFFERENCE and changed <= MAX_CHANGED:
         return
     raise UserError(
-        f"{name}: model.onnx does not answer as the trained network: on {parity['n']:,} validation images its logits "
+        f"{name}: model.onnx does not match the trained network: on {parity['n']:,} validation images its logits "
         f"differ by up to {parity['max_difference']:.2g} (at most {MAX_DIFFERENCE:g} is allowed) and top-1 on "
         f"{changed:.2%} (at most {MAX_CHANGED:.1%}): report this with the versions of "
         f"{', '.join(f'{library} {version(library)}' for library in LIBRARIES)}"

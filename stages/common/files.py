@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,18 @@ def replacing(file: Path) -> Iterator[Path]:
     unfinished = paths.SCRATCH / "-".join(file.parts)
     yield unfinished
     unfinished.replace(file)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder in scratch to write into; it becomes `folder` where the block ends without an error."""
+    unfinished = paths.SCRATCH / "-".join(folder.parts)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    yield unfinished
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished.rename(folder)
 
 
 def write_text(file: Path, text: str) -> None:

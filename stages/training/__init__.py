@@ -1,0 +1,77 @@
+"""How a classifier learns: batches, loops, checkpoints. Imports stages.models; nothing there imports this."""
+
+from importlib import import_module
+from types import ModuleType
+
+from stages.common.errors import UserError
+from stages.common.settings import Compute, process_rank
+from stages.models.base import Classifier, FinetunedClassifier
+from stages.training.batches import Batches, LabeledImages
+from stages.training.checkpoints import Checkpoints
+from stages.training.head import FeatureCache, fit_head
+from stages.training.progress import Progress, Reporter
+
+
+def resolve(classifier: Classifier, compute: Compute) -> None:
+    """Note in `classifier.resolved` what a training uses on this machine: device, precision, threads.
+
+    UserError where `compute` asks for what is not there.
+    """
+    _engine(classifier, "device").resolve(classifier, compute)
+
+
+def runs_in_processes(classifier: Classifier) -> bool:
+    """Whether processes that torchrun or srun started share a training; else rank 0 trains alone."""
+    return classifier.engine == "torch_engine" and not _trains_head_alone(classifier)
+
+
+def fit(
+    classifier: Classifier,
+    train: LabeledImages,
+    val: LabeledImages,
+    *,
+    epochs: int,
+    compute: Compute,
+    reporter: Reporter | None = None,
+    checkpoints: Checkpoints | None = None,
+    features: FeatureCache | None = None,
+) -> None:
+    """Train on `train` for `epochs` passes and measure on `val` after each; shows a progress bar.
+
+    reporter: None reports nowhere and shows no bar.
+    checkpoints: where to resume from, if there is one, and where to leave others.
+    features: where a frozen backbone's features are kept, if the classifier trains a head alone.
+    UserError where the loss diverges or memory does not suffice.
+    """
+    if reporter is None or process_rank() > 0:
+        reporter = Reporter(is_silent=True)
+    resolve(classifier, compute)
+    if _trains_head_alone(classifier):
+        assert isinstance(classifier, FinetunedClassifier)
+        classifier.resolved["head_C"] = fit_head(classifier, train, val, reporter, features)
+        return
+    name, resolved = classifier.settings.classifier, classifier.resolved
+    if not reporter.is_silent:
+        where = f"{resolved['device']}, {resolved['threads']} CPU threads"
+        print(f"{name}: training in {resolved['precision']} on {where}", flush=True)
+    batches = Batches.of(train, classifier.settings, classifier.seed)
+    progress = Progress(name, batches, epochs, classifier.num_classes, reporter, checkpoints)
+    engine = _engine(classifier, "loop")
+    try:
+        engine.train(classifier, val, progress, compute)
+    except Exception as error:
+        if not engine.is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"{name}: out of memory with batch_size = {batches.batch_size}: lower it, or the size of images or network"
+        ) from error
+    finally:
+        progress.close()
+
+
+def _trains_head_alone(classifier: Classifier) -> bool:
+    return getattr(classifier.settings, "finetune", "full") == "head"
+
+
+def _engine(classifier: Classifier, module: str) -> ModuleType:
+    return import_module(f"{__name__}.{classifier.engine}.{module}")

@@ -1,7 +1,7 @@
-"""Batches of uint8 pictures, shuffled, cropped and mirrored in memory, the same for both frameworks.
+"""Batches of uint8 images, shuffled, cropped and mirrored in memory, the same for both frameworks.
 
 Batch k of epoch e is a pure function of (seed, e, k): a run can be repeated, and resumed in the middle of an epoch.
-Working on whole uint8 batches follows airbench (Jordan, 2024, arXiv:2404.00498): no picture is decoded or handled
+Working on whole uint8 batches follows airbench (Jordan, 2024, arXiv:2404.00498): no image is decoded or handled
 one by one.
 """
 
@@ -13,14 +13,20 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from stages.common.settings import ClassifierSettings
-from stages.models.base import Examples
+
+
+class LabeledImages(NamedTuple):
+    """Images (N, H, W, 3) uint8 and their labels (N,) int64. Memory-mapped arrays are fine."""
+
+    images: np.ndarray
+    labels: np.ndarray
 
 
 class Batch(NamedTuple):
-    """What an optimizer step learns from, B pictures.
+    """What an optimizer step learns from, B images.
 
     images: (B, H, W, 3) uint8.
-    labels, others: (B,) int64. Where pictures are mixed, `share` of each belongs to the first, the rest to the second.
+    labels, others: (B,) int64. Where images are mixed, `share` of each belongs to the first, the rest to the second.
     """
 
     images: np.ndarray
@@ -33,15 +39,14 @@ class Batch(NamedTuple):
 class Batches:
     """The training batches of every epoch.
 
-    examples: images (N, H, W, 3) uint8, labels (N,) int64.
-    crop_padding: pixels mirrored around a picture before a random crop of its own size; 0: no crop.
-    flip: mirror half of the pictures left to right.
-    rand_augment: magnitude, from 0 to 10, of two random distortions of each picture; 0: none.
+    crop_padding: pixels mirrored around an image before a random crop of its own size; 0: no crop.
+    flip: mirror half of the images left to right.
+    rand_augment: magnitude, from 0 to 10, of two random distortions of each image; 0: none.
     mixup, cutmix: alpha of the Beta distribution of shares, 0: none; where both are set, each mixes half the batches.
     The last batch of an epoch may be smaller.
     """
 
-    examples: Examples
+    examples: LabeledImages
     batch_size: int
     seed: int
     crop_padding: int = 0
@@ -51,7 +56,7 @@ class Batches:
     cutmix: float = 0.0
 
     @classmethod
-    def of(cls, examples: Examples, settings: ClassifierSettings, seed: int) -> Self:
+    def of(cls, examples: LabeledImages, settings: ClassifierSettings, seed: int) -> Self:
         """The batches that a classifier's settings ask for."""
         optional = {name: getattr(settings, name, 0.0) for name in ("rand_augment", "mixup", "cutmix")}
         return cls(examples, settings.batch_size, seed, settings.crop_padding, settings.flip, **optional)
@@ -59,8 +64,8 @@ class Batches:
     def __len__(self) -> int:
         return -(-len(self.examples.labels) // self.batch_size)
 
-    def examples_between(self, step: int, end: int) -> int:
-        """How many examples the optimizer steps from `step` up to `end` (from 0, all in one epoch) see."""
+    def images_between(self, step: int, end: int) -> int:
+        """How many images the optimizer steps from `step` up to `end` (from 0, all in one epoch) see."""
         first = step // len(self) * len(self)
         seen = [min((s - first) * self.batch_size, len(self.examples.labels)) for s in (step, end)]
         return seen[1] - seen[0]
@@ -87,7 +92,7 @@ class Batches:
 
 
 def augment(images: np.ndarray, rng: np.random.Generator, crop_padding: int, flip: bool) -> np.ndarray:
-    """Random crop and mirror of each picture: (B, H, W, 3) uint8 to the same shape; the input is left as it is."""
+    """Random crop and mirror of each image: (B, H, W, 3) uint8 to the same shape; the input is left as it is."""
     count, height, width = images.shape[:3]
     if crop_padding:
         pad = ((0, 0), (crop_padding, crop_padding), (crop_padding, crop_padding), (0, 0))
@@ -102,14 +107,14 @@ def augment(images: np.ndarray, rng: np.random.Generator, crop_padding: int, fli
 
 
 def rand_augment(images: np.ndarray, rng: np.random.Generator, magnitude: float) -> np.ndarray:
-    """Two random distortions of each picture (Cubuk et al., 2020, arXiv:1909.13719), by timm.
+    """Two random distortions of each image (Cubuk et al., 2020, arXiv:1909.13719), by timm.
 
-    images: (B, H, W, 3) uint8, as is what comes back. About 0.1 ms a picture of 32 px.
+    images: (B, H, W, 3) uint8, as is what comes back. About 0.1 ms an image of 32 px.
     """
     from PIL import Image
     from timm.data.auto_augment import rand_augment_transform
 
-    distort = rand_augment_transform(f"rand-m{magnitude}-n2-mstd0.5-inc1", {"translate_pct": 0.3})
+    distort = rand_augment_transform(f"rand-m{magnitude:.0f}-n2-mstd0.5-inc1", {"translate_pct": 0.3})
     # timm draws from the global generators of Python and NumPy.
     before = random.getstate(), np.random.get_state()
     random.seed(int(rng.integers(2**32)))
@@ -122,8 +127,8 @@ def rand_augment(images: np.ndarray, rng: np.random.Generator, magnitude: float)
 
 
 def mix(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator, mixup: float, cutmix: float) -> Batch:
-    """Mix each picture with the one at the mirrored place of the batch: Zhang et al. (2018, arXiv:1710.09412) blend
-    whole pictures, Yun et al. (2019, arXiv:1905.04899) paste a rectangle.
+    """Mix the first image with the last, the second with the last but one ...: Zhang et al. (2018, arXiv:1710.09412)
+    blend whole images, Yun et al. (2019, arXiv:1905.04899) paste a rectangle.
 
     images: (B, H, W, 3) uint8; labels: (B,) int64; mixup, cutmix: alpha of the Beta distribution, 0: not that way.
     """

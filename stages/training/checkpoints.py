@@ -1,25 +1,37 @@
-"""The latest state of a training on disk: written whole or not at all, and used for nothing but the same training."""
+"""The latest state of a training on disk: written whole or not at all, and used for the same training alone."""
 
+import hashlib
+import inspect
 import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stages.common.files import file_sha256
+from stages.models.base import Classifier
 
 INDEX = "checkpoint.json"
+STAGES = Path(__file__).parents[1]
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A state that a training can go on from.
+def code_sha256(kind: type[Classifier]) -> str:
+    """Hash of the code that decides how a classifier of this class is trained."""
+    folders = {Path(inspect.getfile(part)).parent for part in kind.__mro__ if part.__module__.startswith("stages.")}
+    folders |= {STAGES / "common", STAGES / "training", STAGES / "training" / kind.engine}
+    digest = hashlib.sha256()
+    for file in sorted(file for folder in folders for file in folder.glob("*.py")):
+        digest.update(f"{file.relative_to(STAGES).as_posix()}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+class Checkpoint(NamedTuple):
+    """A state that a training can resume from.
 
     file: what `write` wrote, intact.
-    progress: what the engine said along with it.
+    progress: what was saved along with it.
     """
 
     file: Path
@@ -31,25 +43,27 @@ class Checkpoints:
 
     folder: made when the first checkpoint is saved; nothing else should be in it.
     configuration: all that decides how the training goes (parameters, data, code, libraries, precision ...), as JSON.
-        A checkpoint of another configuration is left aside, and a line says what differs.
+        A checkpoint of another configuration is ignored, and a line says what differs.
     minutes: from one checkpoint to the next within an epoch; after each epoch there is one anyway.
 
-    latest: the checkpoint to go on from, or None.
+    latest: the checkpoint to resume from, or None.
     notes: what the caller wants to find again, as JSON: kept with every checkpoint.
     """
 
-    def __init__(self, folder: str | Path, configuration: Mapping[str, Any], minutes: float) -> None:
-        self.folder = Path(folder)
-        self.configuration = json.loads(json.dumps(dict(configuration), sort_keys=True, default=str))
+    def __init__(self, folder: Path, configuration: Mapping[str, Any], minutes: float) -> None:
+        self.folder = folder
+        self.configuration = json.loads(json.dumps(dict(configuration), default=str))
         self.interval = minutes * 60
+        self.latest: Checkpoint | None = None
         self.notes: dict[str, Any] = {}
         self._seconds_before = 0.0
         self._started = self._last_saved = time.monotonic()
-        self.latest = self._read()
+        if (folder / INDEX).exists():
+            self._read()
 
     @property
     def seconds(self) -> float:
-        """How long the training has run until now, the time before it was broken off included."""
+        """How long the training has run until now, the time before an interruption included."""
         return self._seconds_before + time.monotonic() - self._started
 
     def due(self) -> bool:
@@ -64,10 +78,7 @@ class Checkpoints:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / f"state-{time.time_ns()}"
-        unfinished = file.with_suffix(".unfinished")
-        write(unfinished)
-        _to_disk(unfinished)
-        unfinished.replace(file)
+        _write_whole(file, write)
         index = {
             "file": file.name,
             "sha256": file_sha256(file),
@@ -76,9 +87,7 @@ class Checkpoints:
             "progress": dict(progress),
             "notes": self.notes,
         }
-        unfinished.write_text(json.dumps(index), encoding="utf-8")
-        _to_disk(unfinished)
-        unfinished.replace(self.folder / INDEX)
+        _write_whole(self.folder / INDEX, lambda unfinished: unfinished.write_text(json.dumps(index), encoding="utf-8"))
         for other in self.folder.iterdir():
             if other.name not in (INDEX, file.name):
                 other.unlink()
@@ -88,39 +97,37 @@ class Checkpoints:
         """Remove the folder: the training is over and its results are safe."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _read(self) -> Checkpoint | None:
-        if not (self.folder / INDEX).exists():
-            return None
+    def _read(self) -> None:
+        reason = "is damaged"
         try:
             index = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))
             file = self.folder / Path(index["file"]).name
-            differing = _differences(index["configuration"], self.configuration)
-            intact = file_sha256(file) == index["sha256"]
-            checkpoint = Checkpoint(file, dict(index["progress"]))
-            notes, seconds = dict(index["notes"]), float(index["seconds"])
+            if differing := _differences(index["configuration"], self.configuration):
+                reason = f"belongs to another training ({', '.join(differing)} differ)"
+            elif file_sha256(file) == index["sha256"]:
+                self.latest = Checkpoint(file, dict(index["progress"]))
+                self.notes, self._seconds_before = dict(index["notes"]), float(index["seconds"])
+                return
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            intact, differing = False, []
-        if differing or not intact:
-            reason = f"belongs to another training ({', '.join(differing)} differ)" if differing else "is damaged"
-            print(f"The checkpoint in {self.folder} {reason}: it is ignored, training starts from the beginning")
-            return None
-        self.notes, self._seconds_before = notes, seconds
-        return checkpoint
+            pass
+        print(f"The checkpoint in {self.folder} {reason}: it is ignored, training starts from the beginning")
 
 
 def _differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
+    """Dotted names of what is not the same in both."""
     names = []
     for key in sorted(theirs.keys() | ours.keys()):
         was, now = theirs.get(key), ours.get(key)
-        if was == now:
-            continue
         if isinstance(was, dict) and isinstance(now, dict):
             names += [f"{key}.{name}" for name in _differences(was, now)]
-        else:
+        elif was != now:
             names.append(key)
     return names
 
 
-def _to_disk(file: Path) -> None:
-    with file.open("rb") as stream:
+def _write_whole(file: Path, write: Callable[[Path], Any]) -> None:
+    unfinished = file.with_suffix(".unfinished")
+    write(unfinished)
+    with unfinished.open("rb") as stream:
         os.fsync(stream.fileno())
+    unfinished.replace(file)

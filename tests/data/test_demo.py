@@ -7,8 +7,10 @@ from sklearn.linear_model import RidgeClassifier
 from stages.common.settings import Compute
 from stages.data.sources import demo
 from stages.models import params
-from stages.models.base import Examples, Reporter
 from stages.models.vit_scratch.model import VitScratch
+from stages.training import fit
+from stages.training.batches import LabeledImages
+from stages.training.progress import Reporter
 from tests.changed_params import SHIPPED
 
 
@@ -26,11 +28,12 @@ def test_a_short_training_learns_what_a_linear_model_does_not():
     small = {"patch_size": 8, "embed_dim": 96, "depth": 3}
     settings = params.read(SHIPPED).model("vit_scratch").model_copy(update=small)
     top1 = []
-    VitScratch(settings, num_classes=100, image_size=32).fit(
-        Examples(archive.train.images(), archive.train.labels()),
-        Examples(archive.test.images(), archive.test.labels()),
+    fit(
+        VitScratch(settings, num_classes=100, image_size=32),
+        LabeledImages(archive.train.images(), archive.train.labels()),
+        LabeledImages(archive.test.images(), archive.test.labels()),
         epochs=6,
         compute=Compute(accelerator="cpu", precision="float32", threads=1),
-        reporter=Reporter(lambda step, metrics: None, lambda epoch, metrics: top1.append(metrics["val_top1"])),
+        reporter=Reporter(on_epoch=lambda epoch, metrics: top1.append(metrics["val_top1"])),
     )
     assert top1[-1] > linear_top1 + 0.1

@@ -1,7 +1,7 @@
 """A training that several processes share: python -m tests.models.parallel_training FOLDER PROCESSES CASE ...
 
-Each process leaves in FOLDER/CASE the weights it ended with; the first one what it reported, too. Started by torchrun,
-it trains all cases in turn; started alone, it starts the other processes itself, and takes one case.
+Each process leaves in FOLDER/CASE the weights it ended with; rank 0 what it reported, too. Started by torchrun, it
+trains all cases in turn; started alone, it starts the other processes itself, and takes one case.
 """
 
 import json
@@ -11,21 +11,20 @@ from typing import NamedTuple
 
 import torch
 
-from stages.common.settings import Compute, process_rank
-from stages.models import params
-from stages.models.base import Reporter
+from stages.common.settings import process_rank
 from stages.models.vit_scratch.model import VitScratch
-from tests.models.training_process import SMALL, examples
+from stages.training import fit
+from stages.training.progress import Reporter
+from tests.models.small import CPU, settings_of, tinted
 
-PARAMS = Path(__file__).parents[2] / "params.yaml"
 EPOCHS = 2
-VAL = 300  # pictures: a second batch of validation, so that a second process has something to measure
+VAL = 300  # images: a second batch of validation, so that a second process has something to measure
 
 
 class Case(NamedTuple):
-    """How many pictures to train on, in which batches: more than 20 of them, so that there are reports within."""
+    """How many images to train on, in which batches: more than 20 of them, so that there are reports within."""
 
-    pictures: int
+    images: int
     batch_size: int
     optimizer: str = "sgd"
 
@@ -47,16 +46,13 @@ class Sgd(VitScratch):
         return torch.optim.SGD(self.body.parameters(), lr=0.05)
 
 
-def train(folder: Path, case: str, processes: int) -> None:
+def train(folder: Path, name: str, processes: int) -> None:
     """Train one case, this process's part."""
-    pictures, batch_size, optimizer = CASES[case]
-    shipped = params.read(PARAMS).model("vit_scratch")
+    case = CASES[name]
     # Without dropout, which draws for each process apart.
-    changes = {"dropout": 0.0, "drop_path": 0.0, "batch_size": batch_size, "label_smoothing": 0.1, "mixup": 0.3}
-    settings = type(shipped).model_validate(shipped.model_dump() | SMALL["vit_scratch"] | changes)
-    strategy = "ddp" if processes > 1 else "auto"
-    compute = Compute(accelerator="cpu", devices=processes, strategy=strategy, precision="float32", threads=1)
-    kind = {"sgd": Sgd, "shipped": VitScratch}[optimizer]
+    settings = settings_of("vit_scratch", batch_size=case.batch_size, label_smoothing=0.1, mixup=0.3)
+    compute = CPU.model_copy(update={"devices": processes, "strategy": "ddp" if processes > 1 else "auto"})
+    kind = {"sgd": Sgd, "shipped": VitScratch}[case.optimizer]
     kind.configure(compute)
     classifier = kind(settings, num_classes=4, image_size=32)
     reports: list[tuple[str, int, dict[str, float]]] = []
@@ -64,13 +60,12 @@ def train(folder: Path, case: str, processes: int) -> None:
         on_step=lambda step, metrics: reports.append(("step", step, metrics)),
         on_epoch=lambda epoch, metrics: reports.append(("epoch", epoch, metrics)),
     )
-    classifier.fit(examples(pictures, seed=0), examples(VAL, seed=1), epochs=EPOCHS, compute=compute, reporter=reporter)
-    rank = process_rank()
-    weights = folder / case / f"process {rank}"
+    fit(classifier, tinted(case.images), tinted(VAL, seed=1), epochs=EPOCHS, compute=compute, reporter=reporter)
+    weights = folder / name / f"process {process_rank()}"
     weights.mkdir(parents=True)
     classifier.save_weights(weights)
-    if rank == 0:
-        (folder / case / "reports.json").write_text(json.dumps(reports))
+    if process_rank() == 0:
+        (folder / name / "reports.json").write_text(json.dumps(reports))
 
 
 if __name__ == "__main__":

@@ -5,14 +5,15 @@ import random
 import numpy as np
 import pytest
 
-from stages.models.base import Examples
-from stages.training.batches import Batches, augment, mix
+from stages.training.batches import Batches, LabeledImages, augment, mix
+from tests.models.small import settings_of
 
 
 @pytest.fixture
-def examples() -> Examples:
-    rng = np.random.default_rng(0)
-    return Examples(rng.integers(0, 256, (50, 32, 32, 3), dtype=np.uint8), np.arange(50))
+def examples() -> LabeledImages:
+    images = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3), dtype=np.uint8)
+    images.flags.writeable = False
+    return LabeledImages(images, np.arange(50))
 
 
 def test_an_epoch_visits_every_example_once(examples):
@@ -35,23 +36,23 @@ def test_a_batch_is_a_function_of_seed_epoch_and_index(examples):
 
 @pytest.mark.parametrize(("seed", "epoch"), [(4, 2), (3, 1)])
 def test_other_seeds_and_epochs_give_other_batches(examples, seed, epoch):
-    one = Batches(examples, 16, seed=3, crop_padding=4, flip=True).batch(2, 0)
-    other = Batches(examples, 16, seed=seed, crop_padding=4, flip=True).batch(epoch, 0)
+    one, other = Batches(examples, 16, seed=3).batch(2, 0), Batches(examples, 16, seed=seed).batch(epoch, 0)
     assert not np.array_equal(one.labels, other.labels)
 
 
 def test_augmentation_draws_differ_between_batches_and_from_the_order(examples):
-    same = Examples(np.repeat(examples.images[:1], 32, axis=0), np.zeros(32, np.int64))
+    same = LabeledImages(np.repeat(examples.images[:1], 32, axis=0), np.zeros(32, np.int64))
     batches = Batches(same, 16, seed=0, crop_padding=4, flip=True)
     assert not np.array_equal(batches.batch(0, 0).images, batches.batch(0, 1).images)
 
 
-def test_without_augmentation_pictures_stay_as_they_are(examples):
+def test_without_augmentation_images_stay_as_they_are(examples):
     batch = Batches(examples, 16, seed=3).batch(0, 0)
     np.testing.assert_array_equal(batch.images, examples.images[batch.labels])
+    assert batch.share == 1
 
 
-def test_a_crop_is_a_window_of_the_mirrored_border_picture(examples):
+def test_a_crop_is_a_window_of_the_mirrored_border_image(examples):
     image = examples.images[:1]
     crops = augment(np.repeat(image, 200, axis=0), np.random.default_rng(0), crop_padding=2, flip=False)
     padded = np.pad(image[0], ((2, 2), (2, 2), (0, 0)), mode="reflect")
@@ -61,7 +62,7 @@ def test_a_crop_is_a_window_of_the_mirrored_border_picture(examples):
     assert len(found) == 25  # 200 draws of 25 windows miss one with probability below 1 %
 
 
-def test_about_half_of_the_pictures_are_mirrored_left_to_right(examples):
+def test_about_half_of_the_images_are_mirrored_left_to_right(examples):
     image = examples.images[:1]
     flipped = augment(np.repeat(image, 400, axis=0), np.random.default_rng(0), crop_padding=0, flip=True)
     mirrored = sum(np.array_equal(one, image[0][:, ::-1]) for one in flipped)
@@ -69,20 +70,12 @@ def test_about_half_of_the_pictures_are_mirrored_left_to_right(examples):
     assert all(np.array_equal(one, image[0]) or np.array_equal(one, image[0][:, ::-1]) for one in flipped)
 
 
-def test_examples_are_never_written_to():
-    images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
-    before = images.copy()
-    images.flags.writeable = False
-    Batches(Examples(images, np.arange(8)), 8, seed=0, crop_padding=4, flip=True).batch(0, 0)
-    np.testing.assert_array_equal(images, before)
-
-
-def test_steps_count_their_examples_also_in_a_smaller_last_batch(examples):
+def test_steps_count_their_images_also_in_a_smaller_last_batch(examples):
     batches = Batches(examples, 16, seed=0)
-    assert batches.examples_between(0, 4) == 50
-    assert batches.examples_between(2, 4) == 18
-    assert batches.examples_between(4 * 3 + 3, 4 * 4) == 2
-    assert batches.examples_between(5, 5) == 0
+    assert batches.images_between(0, 4) == 50
+    assert batches.images_between(2, 4) == 18
+    assert batches.images_between(4 * 3 + 3, 4 * 4) == 2
+    assert batches.images_between(5, 5) == 0
 
 
 @pytest.mark.parametrize("options", [{"mixup": 0.8}, {"cutmix": 1.0}, {"rand_augment": 9}])
@@ -102,12 +95,7 @@ def test_mixed_and_distorted_batches_are_functions_of_seed_epoch_and_index_too(e
     assert one.images.dtype == np.uint8
 
 
-def test_without_mixing_a_picture_is_all_of_its_class(examples):
-    batch = Batches(examples, 16, seed=3).batch(0, 0)
-    assert batch.share == 1
-
-
-def test_mixup_blends_each_picture_with_its_partner(examples):
+def test_mixup_blends_each_image_with_its_partner(examples):
     images, labels = examples.images[:5], examples.labels[:5]
     batch = mix(images, labels, np.random.default_rng(0), mixup=1.0, cutmix=0.0)
     assert 0 < batch.share < 1
@@ -140,8 +128,9 @@ def test_where_both_are_asked_for_each_mixes_about_half_of_the_batches():
     assert 60 < pasted < 140
 
 
-def test_an_options_name_in_the_settings_is_its_name_here(examples, settings_of):
+def test_every_option_of_the_settings_arrives(examples):
     changes = {"batch_size": 8, "crop_padding": 2, "flip": False, "rand_augment": 5, "mixup": 0.8, "cutmix": 1.0}
     batches = Batches.of(examples, settings_of("vit_scratch", **changes), seed=7)
     assert batches == Batches(examples, seed=7, **changes)
+    assert batches.batch(0, 0).images.shape == (8, 32, 32, 3)
     assert Batches.of(examples, settings_of("mobilenet_transfer"), seed=7).mixup == 0

@@ -8,25 +8,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from stages.common.settings import Compute
-from stages.models.base import Examples, Training
-from stages.models.keras_engine.session import keras  # noqa: F401 - TensorFlow first: see keras_engine
-from stages.models.mobilenet_transfer.model import MobilenetTransfer
-from stages.models.vit_transfer.model import VitTransfer
+from stages.training import fit, resolve
+from stages.training.batches import LabeledImages
 from stages.training.head import FeatureCache, fit_head
-
-CPU = Compute(accelerator="cpu", precision="float32", threads=1)
-SMALL: dict[str, tuple[type, dict[str, Any]]] = {
-    "vit_transfer": (VitTransfer, {"backbone": "test_vit", "weights": "random", "image_size": 32, "finetune": "head"}),
-    "mobilenet_transfer": (
-        MobilenetTransfer,
-        {"variant": "small", "weights": "random", "image_size": 32, "finetune": "head"},
-    ),
-}
+from tests.models.small import CPU, classifier, tinted
 
 
 class MeanColour:
-    """A backbone whose features are the picture's mean colour: the tint is the class."""
+    """A backbone whose features are the image's mean colour: the tint is the class."""
 
     def __init__(self, num_classes: int = 4, facts: str = "first") -> None:
         self.num_classes = num_classes
@@ -44,28 +33,18 @@ class MeanColour:
         self.weight, self.bias = weight, bias
 
 
-@pytest.fixture
-def hard_examples(easy_examples):
+def hard(count: int, seed: int = 0, classes: int = 4) -> LabeledImages:
     """Tints that overlap, so that the penalty matters."""
-
-    def make(count, seed=0, classes=4):
-        examples = easy_examples(count, seed)
-        rng = np.random.default_rng(seed + 100)
-        noise = rng.integers(0, 100, (count, 1, 1, 3), dtype=np.uint8)
-        return Examples(examples.images // 3 + noise, examples.labels % classes)
-
-    return make
-
-
-def head_training(train, val, reports, folder):
-    return Training(train, val, 1, CPU, reports.reporter, features=FeatureCache(folder, {}))
+    examples = tinted(count, seed)
+    noise = np.random.default_rng(seed + 100).integers(0, 100, (count, 1, 1, 3), dtype=np.uint8)
+    return LabeledImages(examples.images // 3 + noise, np.minimum(examples.labels, classes - 1))
 
 
 @pytest.mark.parametrize("classes", [4, 2])
-def test_the_head_is_the_best_of_scikit_learns(hard_examples, reports, tmp_path, classes):
-    train, val = hard_examples(600, classes=classes), hard_examples(300, seed=1, classes=classes)
+def test_the_head_is_the_best_of_scikit_learns(reports, classes):
+    train, val = hard(600, classes=classes), hard(300, seed=1, classes=classes)
     backbone = MeanColour(num_classes=classes)
-    strength = fit_head(backbone, head_training(train, val, reports, tmp_path))
+    strength = fit_head(backbone, train, val, reports.reporter)
     features = backbone.features(val.images)
     expected = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
     expected.fit(backbone.features(train.images), train.labels)
@@ -80,70 +59,67 @@ def test_the_head_is_the_best_of_scikit_learns(hard_examples, reports, tmp_path,
     assert metrics["val_top1"] > 1.3 / classes
 
 
-def test_a_class_without_training_pictures_is_never_named(hard_examples, reports, tmp_path):
+def test_a_class_without_training_images_is_never_predicted(reports):
     backbone = MeanColour(num_classes=6)
-    fit_head(backbone, head_training(hard_examples(300), hard_examples(100, seed=1), reports, tmp_path))
+    fit_head(backbone, hard(300), hard(100, seed=1), reports.reporter)
     assert backbone.weight.shape == (3, 6)
-    assert ((backbone.features(hard_examples(100).images) @ backbone.weight + backbone.bias).argmax(1) < 4).all()
+    assert ((backbone.features(hard(100).images) @ backbone.weight + backbone.bias).argmax(1) < 4).all()
 
 
-def test_features_are_computed_once_for_what_decides_them(easy_examples, tmp_path):
-    images = easy_examples(300).images
-    backbone = MeanColour()
+def test_features_are_computed_once_for_what_decides_them(tmp_path):
+    images, backbone = tinted(300).images, MeanColour()
     cache = FeatureCache(tmp_path, {"data": "d", "code": "c"})
-    first = cache.features("train", backbone, images)
-    assert isinstance(first, np.memmap)
-    assert first.dtype == np.float32
-    assert np.array_equal(first, MeanColour().features(images))
-    seen = backbone.seen
-    assert np.array_equal(cache.features("train", backbone, images), first)
-    assert backbone.seen == seen
+    expected = MeanColour().features(images)
+    for _ in range(2):
+        assert np.array_equal(cache.features(backbone, "train", images), expected)
+        assert backbone.seen == len(images)
     for other_cache, other_backbone, split in (
         (FeatureCache(tmp_path, {"data": "d2", "code": "c"}), MeanColour(), "train"),
         (FeatureCache(tmp_path, {"data": "d", "code": "c2"}), MeanColour(), "train"),
         (cache, MeanColour(facts="second"), "train"),
         (cache, MeanColour(), "val"),
     ):
-        other_cache.features(split, other_backbone, images)
-        assert other_backbone.seen >= len(images)
+        other_cache.features(other_backbone, split, images)
+        assert other_backbone.seen == len(images)
 
 
-def test_a_crash_leaves_no_features_that_are_half_there(easy_examples, tmp_path):
-    class Crashing(MeanColour):
-        def features(self, images):
-            if self.seen > 200:
-                raise KeyboardInterrupt
-            return super().features(images)
+def test_a_crash_leaves_no_features_that_are_half_there(tmp_path, monkeypatch):
+    images, cache = tinted(300).images, FeatureCache(tmp_path, {})
 
-    images = easy_examples(600).images
-    cache = FeatureCache(tmp_path, {})
-    with pytest.raises(KeyboardInterrupt):
-        cache.features("train", Crashing(), images)
-    whole = MeanColour()
-    assert np.array_equal(cache.features("train", whole, images), MeanColour().features(images))
-    assert whole.seen >= 600
+    def half(stream, array, **options):
+        stream.write(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(np, "save", half)
+        cache.features(MeanColour(), "train", images)
+    assert np.array_equal(cache.features(MeanColour(), "train", images), MeanColour().features(images))
 
 
-@pytest.mark.parametrize("model", SMALL)
+@pytest.mark.parametrize("model", ["vit_transfer", "mobilenet_transfer"])
 def test_another_head_does_not_touch_the_backbone_and_the_network_does_what_was_reported(
-    model, settings_of, easy_examples, reports, tmp_path, monkeypatch
+    model, reports, tmp_path, monkeypatch
 ):
-    kind, changes = SMALL[model]
-    kind.configure(CPU)
-    train, val = easy_examples(200), easy_examples(80, seed=1)
-    cache = FeatureCache(tmp_path, {"data": "d"})
+    train, val = tinted(200), tinted(80, seed=1)
 
     def fitted(**head):
-        classifier = kind(settings_of(model, **changes, **head), 4, 32)
-        classifier.fit(train, val, epochs=1, compute=CPU, reporter=reports.reporter, features=cache)
-        return classifier
+        built = classifier(model, finetune="head", **head)
+        resolve(built, CPU)
+        before = built.features(val.images)
+        cache = FeatureCache(tmp_path, {"data": "d"})
+        fit(built, train, val, epochs=1, compute=CPU, reporter=reports.reporter, features=cache)
+        return built, before
 
-    first = fitted()
+    first, before = fitted()
     logits = first.logits(val.images)
     assert (logits.argmax(1) == val.labels).mean() == pytest.approx(reports.epochs[0][1]["val_top1"], abs=0.02)
     if model == "vit_transfer":  # a random MobileNet sees next to nothing
         assert reports.epochs[0][1]["val_top1"] > 0.5
     assert first.resolved["head_C"] > 0
-    monkeypatch.setattr(kind, "features", lambda self, images: pytest.fail("the backbone ran again"))
-    again = fitted(label_smoothing=0.2, head_lr=0.5)
+    np.testing.assert_array_equal(first.features(val.images), before)
+    once = type(first).features
+    monkeypatch.setattr(
+        type(first), "features", lambda self, images: once(self, images) if len(images) == 80 else pytest.fail("again")
+    )
+    again, _ = fitted(label_smoothing=0.2, head_lr=0.5)
     assert np.array_equal(again.logits(val.images), logits)

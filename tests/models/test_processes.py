@@ -19,7 +19,7 @@ SCRIPT = ("-m", "tests.models.parallel_training")
 
 
 def run(*arguments: str) -> None:
-    """Python with these arguments, as somebody's shell would start it; what it said where it fails."""
+    """Python with these arguments, as from a shell; its errors where it fails."""
     foreign = {"RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
     environment = {name: value for name, value in os.environ.items() if name not in foreign}
     command = [sys.executable, *arguments]

@@ -1,4 +1,4 @@
-"""Trainings that are killed go on, and end with the bits they would have had."""
+"""Trainings that are killed resume, and end with the bits they would have had."""
 
 import hashlib
 import random
@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.models.training_process import EPOCHS, SMALL, STEPS_PER_EPOCH
+from tests.models.small import SMALL
+from tests.models.training_process import EPOCHS, STEPS_PER_EPOCH
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 STEPS = EPOCHS * STEPS_PER_EPOCH
@@ -44,31 +47,29 @@ def results(folder: Path) -> tuple[str, str]:
     return hashlib.sha256(weights.read_bytes()).hexdigest(), (folder / "history.json").read_text()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("model", SMALL)
-def test_a_killed_training_ends_with_the_bits_of_an_unbroken_one(model, tmp_path):
+def test_a_killed_training_ends_with_the_bits_of_an_uninterrupted_one(model, tmp_path):
     whole = train(model, tmp_path / "whole")
     # Anywhere in the first and the second sitting; the seed is printed where the test fails.
     seed = random.randrange(10**6)
     first, second = sorted(random.Random(seed).sample(range(20, STEPS - 20), 2))
-    broken = tmp_path / "broken"
-    train(model, broken, kill_at=first)
-    train(model, broken, kill_at=second)
-    last = train(model, broken)
-    assert (going_on := re.search(rf"going on from the checkpoint after step (\d+) of {STEPS}", last)), (seed, last)
-    assert int(going_on[1]) >= 20
-    # It did go on: the first steps were not trained again, and the later ones showed the same losses, bit for bit.
+    killed = tmp_path / "killed"
+    train(model, killed, kill_at=first)
+    train(model, killed, kill_at=second)
+    last = train(model, killed)
+    assert (resumed := re.search(rf"resuming from the checkpoint after step (\d+) of {STEPS}", last)), (seed, last)
+    assert int(resumed[1]) >= 20
+    # It did resume: the first steps were not trained again, and the later ones showed the same losses, bit for bit.
     assert "step 20 " not in last
     assert last.splitlines()[-1] == whole.splitlines()[-1]
-    assert results(broken) == results(tmp_path / "whole"), seed
+    assert results(killed) == results(tmp_path / "whole"), seed
 
 
-@pytest.mark.slow
 def test_a_training_killed_at_its_very_end_needs_no_further_step(tmp_path):
     train("vit_scratch", tmp_path)
     expected = results(tmp_path)
     (tmp_path / "weights.safetensors").unlink()  # as if it had been killed before this was written
     last = train("vit_scratch", tmp_path)
-    assert f"going on from the checkpoint after step {STEPS} of {STEPS}" in last
+    assert f"resuming from the checkpoint after step {STEPS} of {STEPS}" in last
     assert not re.search(r"^step", last, re.MULTILINE)
     assert results(tmp_path) == expected

@@ -65,19 +65,16 @@ def test_patches_are_cut_row_by_row():
     torch.testing.assert_close(patches[1, 4].reshape(3, 2, 2), pixels[1, :, 2:4, 2:4])
 
 
-def test_there_is_no_convolution():
-    modules = VisionTransformer(32, num_classes=3).modules()
-    assert not any(isinstance(module, torch.nn.modules.conv._ConvNd) for module in modules)
-
-
-def test_a_patch_size_that_does_not_divide_the_picture_is_refused():
-    with pytest.raises(ValueError, match="patch_size = 5 does not divide the picture's side of 32 pixels"):
-        VisionTransformer(32, num_classes=3, patch_size=5)
-
-
-def test_heads_that_do_not_divide_the_width_are_refused():
-    with pytest.raises(ValueError, match="num_heads = 5 does not divide embed_dim = 192"):
-        VisionTransformer(32, num_classes=3, num_heads=5)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"patch_size": 5}, "patch_size = 5 does not divide the image's side of 32 pixels"),
+        ({"num_heads": 5}, "num_heads = 5 does not divide embed_dim = 192"),
+    ],
+)
+def test_sizes_that_do_not_divide_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        VisionTransformer(32, num_classes=3, **changes)
 
 
 def test_at_first_every_class_is_as_likely():
@@ -103,7 +100,7 @@ def test_stochastic_depth_leaves_out_whole_branches_in_training_alone():
     assert torch.equal(layer.eval()(branch), branch)
     dropped = layer.train()(branch)
     assert dropped.unique().tolist() == [0, pytest.approx(4 / 3)]
-    assert torch.equal(dropped.amin((1, 2)), dropped.amax((1, 2)))  # a picture as a whole
+    assert torch.equal(dropped.amin((1, 2)), dropped.amax((1, 2)))  # an image as a whole
     assert dropped.mean().item() == pytest.approx(1, abs=0.05)
 
 

@@ -8,47 +8,28 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
-
-from stages.common.settings import Compute
-from stages.models import classifier_class, params
-from stages.models.base import Examples, Reporter
+from stages.training import fit
 from stages.training.checkpoints import Checkpoints
+from stages.training.progress import Reporter
+from tests.models.small import CPU, classifier, tinted
 
 EPOCHS = 3
 STEPS_PER_EPOCH = 70
-SMALL = {
-    "vit_scratch": {"embed_dim": 24, "depth": 1, "num_heads": 2, "patch_size": 8, "dropout": 0.1},
-    "vit_transfer": {"backbone": "test_vit", "weights": "random", "image_size": 32},
-    "mobilenet_transfer": {"variant": "small", "weights": "random", "image_size": 32},
-}
-
-
-def examples(count: int, seed: int) -> Examples:
-    """Noise whose class is its tint: images (count, 32, 32, 3) uint8 of 4 classes."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 4, count)
-    tints = np.array([[120, 0, 0], [0, 120, 0], [0, 0, 120], [0, 0, 0]], np.uint8)
-    return Examples(rng.integers(0, 100, (count, 32, 32, 3), dtype=np.uint8) + tints[labels][:, None, None], labels)
 
 
 def main(model: str, folder: Path) -> None:
-    shipped = params.read().model(model)
-    settings = type(shipped).model_validate(shipped.model_dump() | SMALL[model] | {"batch_size": 8})
-    compute = Compute(accelerator="cpu", precision="float32", threads=1)
-    kind = classifier_class(model)
-    kind.configure(compute)
-    classifier = kind(settings, num_classes=4, image_size=32)
+    dropout = {"vit_scratch": {"dropout": 0.1}, "mobilenet_transfer": {"dropout": 0.2}}  # random numbers of their own
+    small = classifier(model, batch_size=8, **dropout.get(model, {}))
     # So short that every report finds a checkpoint due.
-    checkpoints = Checkpoints(folder / "checkpoints", settings.model_dump(), minutes=1e-6)
+    checkpoints = Checkpoints(folder / "checkpoints", small.settings.model_dump(), minutes=1e-6)
     history = checkpoints.notes.setdefault("history", [])
     reporter = Reporter(
         on_step=lambda step, metrics: print(f"step {step} {metrics['train_loss']!r}", flush=True),
         on_epoch=lambda epoch, metrics: history.append(metrics),
     )
-    train, val = examples(8 * STEPS_PER_EPOCH - 3, seed=0), examples(40, seed=1)
-    classifier.fit(train, val, epochs=EPOCHS, compute=compute, reporter=reporter, checkpoints=checkpoints)
-    classifier.save_weights(folder)
+    train, val = tinted(8 * STEPS_PER_EPOCH - 3), tinted(40, seed=1)
+    fit(small, train, val, epochs=EPOCHS, compute=CPU, reporter=reporter, checkpoints=checkpoints)
+    small.save_weights(folder)
     (folder / "history.json").write_text(json.dumps(history))
 
 

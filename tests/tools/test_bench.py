@@ -10,11 +10,11 @@ import pytest
 
 from stages.common import paths
 from stages.common.errors import UserError
-from stages.models.base import Examples
 from stages.tools.bench import __main__ as bench
 from stages.tools.bench import forward, report, serving, training
 from stages.tools.bench.rounds import in_fresh_process, interleave
 from stages.tools.bench.training import WARM_UP, Stopwatch
+from stages.training.batches import LabeledImages
 from tests import linear_onnx
 
 REPORTS = Path(__file__).parents[2] / "reports"
@@ -56,9 +56,9 @@ def test_a_stopwatch_leaves_the_warm_up_out(monkeypatch):
     assert watch.times == waits == [100.0 * WARM_UP, 100.0 * WARM_UP + 12]  # the device has to be done at both ends
 
 
-def grey(labels: np.ndarray) -> Examples:
+def grey(labels: np.ndarray) -> LabeledImages:
     images = np.broadcast_to(labels[:, None, None, None] * 40, (len(labels), 32, 32, 3))
-    return Examples(images.astype(np.uint8), labels)
+    return LabeledImages(images.astype(np.uint8), labels)
 
 
 def test_the_baselines_see_images_in_the_networks_size_cropped_shuffled_and_with_their_labels(monkeypatch):

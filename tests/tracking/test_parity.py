@@ -13,7 +13,8 @@ import pytest
 from stages.common.files import file_sha256
 from stages.inference.exported import Exported
 from stages.inference.onnx_model import softmax
-from stages.models import classifier_class, onnx_graph
+from stages.models import classifier_class
+from stages.models.onnx_export import onnx_graph
 from stages.models.params import read
 from stages.tracking.package import Package
 

@@ -5,22 +5,20 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 import tensorflow as tf
+import tf2onnx
+from onnx import ModelProto
 
 from stages.common.settings import ClassifierSettings, Compute
-from stages.models.base import OPSET, Classifier, Training
+from stages.models.base import OPSET, Classifier
 from stages.models.keras_engine import session
 from stages.models.keras_engine.weights import read_weights
 
-if TYPE_CHECKING:
-    from onnx import ModelProto
-
 WEIGHTS = "weights.weights.h5"
-INFERENCE_BATCH = 256  # pictures at a time: bounds the memory of large calls
+INFERENCE_BATCH = 256  # images at a time: bounds the memory of large calls
 
 
 @dataclass(frozen=True)
@@ -40,13 +38,14 @@ class Phase:
 class KerasClassifier(Classifier):
     """A classifier whose network is a Keras model. A subclass builds the network and names the phases of training."""
 
+    engine = "keras_engine"
+
     def __init__(self, settings: ClassifierSettings, num_classes: int, image_size: int, seed: int = 0) -> None:
         super().__init__(settings, num_classes, image_size, seed)
         session.check_keras()
-        session.leave_gpu_memory()
         self.network = self.build("float32")
         self.initialize()
-        # With the number of pictures left open one trace serves calls of every size.
+        # With the number of images left open one trace serves calls of every size.
         images = tf.TensorSpec((None, image_size, image_size, 3), tf.uint8)
         self._forward = tf.function(lambda images: self.network(images, training=False), input_signature=[images])
 
@@ -69,20 +68,7 @@ class KerasClassifier(Classifier):
     def phases(self, steps: int) -> list[Phase]:
         """How training spends its `steps` optimizer steps, all of them."""
 
-    def resolve(self, compute: Compute) -> None:
-        session.configure(compute)
-        self.resolved |= {
-            "device": session.device_name(),
-            "precision": session.resolve_precision(compute),
-            "threads": session.num_threads(),
-        }
-
-    def train(self, training: Training) -> None:
-        from stages.training.keras_engine.loop import fit
-
-        fit(self, training)
-
-    def logits_of_trained_size(self, images: np.ndarray) -> np.ndarray:
+    def logits(self, images: np.ndarray) -> np.ndarray:
         logits = np.empty((len(images), self.num_classes), np.float32)
         for start in range(0, len(images), INFERENCE_BATCH):
             rows = slice(start, start + INFERENCE_BATCH)
@@ -93,9 +79,7 @@ class KerasClassifier(Classifier):
         """Logits (N, C) of images (N, S, S, 3) uint8, in operations that every ONNX runtime computes alike."""
         return self.network(images, training=False)
 
-    def onnx_graph(self) -> "ModelProto":
-        import tf2onnx
-
+    def onnx_graph(self) -> ModelProto:
         self.network.trainable = False  # or BatchNormalization would be traced as in training
         signature = [tf.TensorSpec((None, self.image_size, self.image_size, 3), tf.uint8)]
         function = tf.function(self.forward_for_export, input_signature=signature)

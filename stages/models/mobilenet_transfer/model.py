@@ -4,13 +4,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
+import tensorflow as tf
 
 from stages.common.files import file_sha256
 from stages.models.base import FinetunedClassifier
 from stages.models.keras_engine import session
 from stages.models.keras_engine.model import KerasClassifier, Phase, leaf_layers
-from stages.models.keras_engine.session import keras, tf  # by way of the folder that chooses their settings
 from stages.models.keras_engine.weights import download_weights, read_weights
 from stages.models.mobilenet_transfer.settings import Settings
 
@@ -32,7 +33,7 @@ WARMUP_FRACTION = 0.1
 class MobilenetTransfer(FinetunedClassifier, KerasClassifier):
     """MobileNetV3 (Howard et al., 2019, https://arxiv.org/abs/1905.02244) with ImageNet weights and a new head.
 
-    Pictures are upsampled bicubically to the setting `image_size` inside the network, which takes pixels from 0 to 255
+    Images are upsampled bicubically to the setting `image_size` inside the network, which takes pixels from 0 to 255
     and rescales them itself. `finetune: full` trains the head alone for `head_fraction` of all steps, then every layer
     but BatchNorm; `head` fits the head alone, to features that are computed once. `weights: random` knows no head
     phase, since there is nothing to protect, and trains BatchNorm too.

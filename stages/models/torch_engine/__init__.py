@@ -1,1 +1,1 @@
-"""Training and inference of the PyTorch classifiers, on Lightning."""
+"""What the PyTorch classifiers share."""

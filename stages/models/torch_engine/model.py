@@ -2,10 +2,11 @@
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
+from onnx import ModelProto
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -13,23 +14,22 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stages.common.errors import UserError
 from stages.common.settings import ClassifierSettings, Compute
-from stages.models.base import OPSET, Classifier, Examples, Training
+from stages.models.base import OPSET, Classifier
 from stages.models.torch_engine.preprocessing import Preprocessing
 
-if TYPE_CHECKING:
-    from onnx import ModelProto
-    from torch.optim import Optimizer
-
 WEIGHTS = "weights.safetensors"
-# Pictures at a time: bounds the memory of large calls. What a CPU works on should fit into its caches (docs/tuning.md).
+# Images at a time: bounds the memory of large calls. What a CPU works on should fit into its caches (docs/tuning.md).
 INFERENCE_BATCH, INFERENCE_BATCH_ON_CPU = 256, 16
 
 
 class TorchClassifier(Classifier):
     """A classifier whose network is a torch module. A subclass builds the network and names its optimizer."""
 
-    schedule: Literal["linear", "cosine"]
+    engine = "torch_engine"
+    schedule: Literal["linear", "cosine"] = "cosine"
     """How the learning rate falls to zero after the warm-up."""
+    training_device = "cpu"
+    """Where it is trained, in torch's words; logits are computed where the network is."""
 
     def __init__(self, settings: ClassifierSettings, num_classes: int, image_size: int, seed: int = 0) -> None:
         super().__init__(settings, num_classes, image_size, seed)
@@ -37,10 +37,6 @@ class TorchClassifier(Classifier):
             torch.manual_seed(seed)
             self.preprocessing, self.body = self.build()
         self.network = torch.nn.Sequential(self.preprocessing, self.body)
-
-    @property
-    def trains_in_processes(self) -> bool:
-        return True
 
     @classmethod
     def configure(cls, compute: Compute) -> None:
@@ -51,38 +47,20 @@ class TorchClassifier(Classifier):
         """The preprocessing and the network behind it, with initial weights; UserError where none can be had."""
 
     @abstractmethod
-    def optimizer(self, precision: str) -> "Optimizer":
+    def optimizer(self, precision: str) -> torch.optim.Optimizer:
         """An optimizer over the trainable parameters, each group with its highest learning rate.
 
         precision: 'float32' or 'bfloat16', the one of the training.
         """
 
-    def before_training(self, train: Examples) -> None:
-        """What is to be learned from the training pictures before the first step."""
+    def before_training(self, images: np.ndarray) -> None:
+        """Hook: what is taken from the training images (N, S, S, 3) uint8 before the first step."""
 
     def before_step(self, progress: float) -> None:
-        """What changes as training goes on; progress: share of all steps that are done, 1 before each validation."""
-
-    def resolve(self, compute: Compute) -> None:
-        from stages.training.torch_engine.precision import resolve_device, resolve_precision
-
-        device = resolve_device(compute)
-        self.training_device = "cuda" if device == "gpu" else device  # torch's name for it
-        self.resolved |= {
-            "device": torch.cuda.get_device_name() if device == "gpu" else device,
-            "precision": resolve_precision(compute, device),
-            "threads": torch.get_num_threads(),
-        }
-
-    def train(self, training: Training) -> None:
-        # Lightning is needed to train, not to export.
-        from stages.training.torch_engine.loop import fit
-
-        self.before_training(training.train)
-        fit(self, training)
+        """Hook: what changes during training; progress: share of all steps that are done, 1 before each validation."""
 
     @torch.inference_mode()
-    def logits_of_trained_size(self, images: np.ndarray) -> np.ndarray:
+    def logits(self, images: np.ndarray) -> np.ndarray:
         self.network.eval()
         device = next(self.network.parameters()).device
         at_once = INFERENCE_BATCH_ON_CPU if device.type == "cpu" else INFERENCE_BATCH
@@ -105,7 +83,7 @@ class TorchClassifier(Classifier):
             self.network(torch.zeros((1, self.image_size, self.image_size, 3), dtype=torch.uint8, device=device))
         return counter.get_total_flops() // 2
 
-    def onnx_graph(self) -> "ModelProto":
+    def onnx_graph(self) -> ModelProto:
         self.network.cpu().eval()
         images = torch.zeros((2, self.image_size, self.image_size, 3), dtype=torch.uint8)
         with self.preprocessing.resizing_by_matrices(self.image_size):

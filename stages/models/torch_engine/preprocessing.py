@@ -1,4 +1,4 @@
-"""The first layer of every torch classifier: uint8 pictures to normalised pixels at the network's size."""
+"""The first layer of every torch classifier: uint8 images to normalised pixels at the network's size."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +33,7 @@ class Preprocessing(nn.Module):
             shares = np.bincount(images[..., channel].ravel(), minlength=256) / images[..., channel].size
             mean = float(shares @ levels)
             self.mean[channel] = mean
-            # A set of pictures in one flat colour still gets finite pixels.
+            # A set of images in one flat colour still gets finite pixels.
             self.std[channel] = max(float(shares @ (levels - mean) ** 2) ** 0.5, 1 / 255)
 
     @contextmanager

@@ -1,19 +1,14 @@
 """The scratch ViT behind the contract: its normalisation and its optimizer."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 
 from stages.common.errors import UserError
-from stages.models.base import Examples
 from stages.models.torch_engine.model import TorchClassifier
+from stages.models.torch_engine.muon import Muon
 from stages.models.torch_engine.preprocessing import Preprocessing
 from stages.models.vit_scratch.settings import Settings
 from stages.models.vit_scratch.vit import VisionTransformer
-
-if TYPE_CHECKING:
-    from torch.optim import Optimizer
 
 
 class VitScratch(TorchClassifier):
@@ -42,15 +37,13 @@ class VitScratch(TorchClassifier):
         except ValueError as error:
             raise UserError(f"{s.classifier}: {error}") from error
         self.resolved["weights"] = "random"
-        # Mean and deviation of the training pictures, once they are known.
+        # Mean and deviation of the training images, once they are known.
         return Preprocessing(self.image_size, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)), network
 
-    def before_training(self, train: Examples) -> None:
-        self.preprocessing.measure(np.asarray(train.images))
+    def before_training(self, images: np.ndarray) -> None:
+        self.preprocessing.measure(np.asarray(images))
 
-    def optimizer(self, precision: str) -> "Optimizer":
-        from stages.models.torch_engine.muon import Muon
-
+    def optimizer(self, precision: str) -> torch.optim.Optimizer:
         s = self.settings
         muon, matrices, others = [], [], []
         for name, parameter in self.body.named_parameters():

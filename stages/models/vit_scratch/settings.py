@@ -20,7 +20,7 @@ class Settings(ClassifierSettings):
     weight_decay: NonNegative
     warmup_fraction: Fraction
     label_smoothing: Fraction
-    rand_augment: Annotated[Number, Field(ge=0, le=10)]
+    rand_augment: Annotated[Number, Field(ge=0, le=10, multiple_of=1)]  # timm takes whole ones
     mixup: NonNegative
     cutmix: NonNegative
 

@@ -1,6 +1,6 @@
 """The Vision Transformer from the ground up (Dosovitskiy et al., 2021, https://arxiv.org/abs/2010.11929).
 
-B pictures, T tokens (one per patch), D numbers per token, h heads of d = D / h numbers each.
+B images, T tokens (one per patch), D numbers per token, h heads of d = D / h numbers each.
 Pre-norm blocks, GELU, LayerNorm with epsilon 1e-6. The head sees the mean of all tokens: in a short training that beats
 a CLS token, which first has to learn where to look. Under copied weights the logits equal those of timm's
 VisionTransformer without class token, and a test holds us to it.
@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
 
 class PatchEmbedding(nn.Module):
-    """Cuts a picture into patches and projects each one linearly. No convolution: a reshape and a matrix."""
+    """Cuts an image into patches and projects each one linearly. No convolution: a reshape and a matrix."""
 
     def __init__(self, patch_size: int, embed_dim: int) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ def sine_cosine_grid(size: int, embed_dim: int) -> Tensor:
 
 
 class StochasticDepth(nn.Module):
-    """In training leaves out a branch for some pictures of a batch and strengthens the rest (Huang et al., 2016)."""
+    """In training leaves out a branch for some images of a batch and strengthens the rest (Huang et al., 2016)."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class VisionTransformer(nn.Module):
     ) -> None:
         super().__init__()
         if image_size % patch_size:
-            raise ValueError(f"patch_size = {patch_size} does not divide the picture's side of {image_size} pixels")
+            raise ValueError(f"patch_size = {patch_size} does not divide the image's side of {image_size} pixels")
         if embed_dim % num_heads:
             raise ValueError(f"num_heads = {num_heads} does not divide embed_dim = {embed_dim}")
         self.patch_embedding = PatchEmbedding(patch_size, embed_dim)

@@ -25,71 +25,49 @@ HUB_TIMEOUT = 10.0  # seconds to find out that the hub cannot be reached
 class VitTransfer(FinetunedClassifier, TorchClassifier):
     """A Vision Transformer with ImageNet weights, a new head, fine-tuned as a whole or by its head only.
 
-    Small pictures are upsampled to `image_size` inside the network; the position embeddings are resampled to the
+    Small images are upsampled to `image_size` inside the network; the position embeddings are resampled to the
     grid that results. Mean and deviation come from the model's own pretrained configuration.
 
-    With `small_size` the first `small_fraction` of all steps sees smaller pictures, which costs less (Touvron et al.,
+    With `small_size` the first `small_fraction` of all steps sees smaller images, which costs less (Touvron et al.,
     2019, https://arxiv.org/abs/1906.06423); the position embeddings are resampled at each step and stay as they are.
     """
 
     settings: Settings
     body: VisionTransformer
-    schedule = "cosine"
 
     def build(self) -> tuple[Preprocessing, torch.nn.Module]:
         s = self.settings
         if not timm.is_model(s.backbone):
             close = difflib.get_close_matches(s.backbone, timm.list_models(), n=3)
-            raise UserError(
-                f"vit_transfer: backbone = {s.backbone!r} is no model of timm"
-                + (f"; did you mean {' or '.join(close)}?" if close else "")
-            )
+            raise _mistake(f"backbone = {s.backbone!r} is no model of timm; did you mean {' or '.join(close)}?")
         options: dict[str, Any] = {"num_classes": self.num_classes, "img_size": s.image_size}
         if s.small_size:
             options["dynamic_img_size"] = True
         self.resolved["weights"] = s.weights if s.weights in ("pretrained", "random") else "file"
         if s.weights != "random":
-            file = _hub_file(s.backbone) if s.weights == "pretrained" else Path(s.weights).expanduser()
+            file = _hub_file(s.backbone) if s.weights == "pretrained" else _own_file(s.weights)
+            self.resolved["weights_sha256"] = file_sha256(file)
             options |= {"pretrained": True, "pretrained_cfg_overlay": {"file": str(file)}}
-            try:
-                self.resolved["weights_sha256"] = file_sha256(file)
-            except OSError as error:
-                raise UserError(
-                    f"vit_transfer: cannot read weights = {s.weights!r} ({error.strerror}): "
-                    "give the path of a .safetensors file, `pretrained` or `random`"
-                ) from error
-            if file.suffix != ".safetensors":
-                raise UserError(
-                    f"vit_transfer: weights = {s.weights!r} is not a .safetensors file: other formats can hold code "
-                    "that runs when they are read; convert it"
-                )
         try:
             network = timm.create_model(s.backbone, **options)
         except Exception as error:
             # timm raises whatever it meets: an assertion for a size that does not fit the patches, a RuntimeError
             # for tensors of another shape, SafetensorError for a damaged file.
             reason = " ".join(str(error).split())[:200]
-            raise UserError(
-                f"vit_transfer: cannot build {s.backbone} with image_size = {s.image_size} and weights = "
-                f"{s.weights!r}: {reason}"
+            raise _mistake(
+                f"cannot build {s.backbone} with image_size = {s.image_size} and weights = {s.weights!r}: {reason}"
             ) from error
-        if not isinstance(network, VisionTransformer):
-            raise UserError(
-                f"vit_transfer: backbone = {s.backbone!r} is a {type(network).__name__}, not a Vision Transformer: "
-                "choose e.g. vit_tiny_patch16_224"
-            )
-        if not isinstance(network.get_classifier(), torch.nn.Linear):
-            raise UserError(
-                f"vit_transfer: backbone = {s.backbone!r} has more than one head: choose e.g. deit_tiny_patch16_224"
+        if not isinstance(network, VisionTransformer) or not isinstance(network.get_classifier(), torch.nn.Linear):
+            raise _mistake(
+                f"backbone = {s.backbone!r} ({type(network).__name__}) is no Vision Transformer with one head: "
+                "choose e.g. vit_tiny_patch16_224 or deit_tiny_patch16_224"
             )
         if self.resolved["weights"] == "file":
-            _check_names(network, Path(s.weights).expanduser())
+            _check_names(network, file)
+        patch = network.patch_embed.patch_size[0]
         for name, size in (("image_size", s.image_size), ("small_size", s.small_size or 0)):
-            if size % network.patch_embed.patch_size[0]:
-                raise UserError(
-                    f"vit_transfer: {name} = {size} is no multiple of the patch size "
-                    f"{network.patch_embed.patch_size[0]} of {s.backbone}"
-                )
+            if size % patch:
+                raise _mistake(f"{name} = {size} is no multiple of the patch size {patch} of {s.backbone}")
         if s.small_size and network.pos_embed is not None:
             # The way back through resampling is not deterministic on GPUs.
             network.pos_embed.requires_grad_(False)
@@ -121,21 +99,16 @@ class VitTransfer(FinetunedClassifier, TorchClassifier):
     @torch.no_grad()
     def set_head(self, weight: np.ndarray, bias: np.ndarray) -> None:
         self.network.cpu()
-        head = self._head()
+        head: Any = self.body.get_classifier()
         head.weight.copy_(torch.from_numpy(weight.T))
         head.bias.copy_(torch.from_numpy(bias))
-
-    def _head(self) -> torch.nn.Linear:
-        head = self.body.get_classifier()
-        assert isinstance(head, torch.nn.Linear)  # build sees to that
-        return head
 
     def optimizer(self, precision: str) -> torch.optim.Optimizer:
         """AdamW; the new head has a rate of its own, the backbone's falls by `layer_decay` from each block to the one
         below it (Clark et al., 2020, https://arxiv.org/abs/2003.10555): the first blocks are the most general.
         """
         s = self.settings
-        head = {id(parameter) for parameter in self._head().parameters()}
+        head = {id(parameter) for parameter in self.body.get_classifier().parameters()}
         groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
         # Weights decay in matrices only: pulling biases, norms and embeddings to zero serves nothing.
         for layer in param_groups_layer_decay(
@@ -152,6 +125,23 @@ class VitTransfer(FinetunedClassifier, TorchClassifier):
         )
 
 
+def _mistake(text: str) -> UserError:
+    return UserError(f"vit_transfer: {text}")
+
+
+def _own_file(weights: str) -> Path:
+    """The file that `weights` names; UserError where it cannot be read or may hold code."""
+    file = Path(weights).expanduser()
+    if not file.is_file():
+        raise _mistake(f"weights = {weights!r} is no file: give a .safetensors file, `pretrained` or `random`")
+    if file.suffix != ".safetensors":
+        raise _mistake(
+            f"weights = {weights!r} is not a .safetensors file: other formats can hold code that runs when they are "
+            "read; convert it"
+        )
+    return file
+
+
 def _check_names(network: VisionTransformer, file: Path) -> None:
     """UserError where the file lacks tensors of the network: timm leaves those random without a word."""
     with safe_open(file, framework="pt") as stored:
@@ -159,9 +149,9 @@ def _check_names(network: VisionTransformer, file: Path) -> None:
     head = {f"{network.pretrained_cfg['classifier']}.{name}" for name in ("weight", "bias")}  # type: ignore[index]
     missing = sorted(set(network.state_dict()) - head - there)
     if missing:
-        raise UserError(
-            f"vit_transfer: weights = {str(file)!r} lacks {len(missing)} of the network's tensors, the first is "
-            f"{missing[0]!r}: give a file with timm's names for this backbone"
+        raise _mistake(
+            f"weights = {str(file)!r} lacks {len(missing)} of the network's tensors, the first is {missing[0]!r}: "
+            "give a file with timm's names for this backbone"
         )
 
 
@@ -171,22 +161,22 @@ def _hub_file(backbone: str) -> Path:
 
     config = timm.get_pretrained_cfg(backbone)
     if config is None or not config.hf_hub_id:
-        raise UserError(
-            f"vit_transfer: timm has no pretrained weights for {backbone}: choose another backbone, give the path of "
-            "a .safetensors file as weights, or weights: random"
+        raise _mistake(
+            f"timm has no pretrained weights for {backbone}: choose another backbone, give the path of a .safetensors "
+            "file as weights, or weights: random"
         )
     cached = try_to_load_from_cache(config.hf_hub_id, HUB_FILE)
     if isinstance(cached, str):
         return Path(cached)
     url = hf_hub_url(config.hf_hub_id, HUB_FILE)
     try:
-        # One short question first: the download itself would retry for minutes where nobody answers.
+        # One short request first: the download itself would retry for minutes without a network.
         get_hf_file_metadata(url, timeout=HUB_TIMEOUT)
         return Path(hf_hub_download(config.hf_hub_id, HUB_FILE))
     except Exception as error:
         # The hub's client lets through what its HTTP library raises, and that library changes with its version.
         reason = " ".join(str(error).split())[:150]
-        raise UserError(
-            f"vit_transfer: cannot download the pretrained weights of {backbone} from {url} ({reason}): "
-            "give the path of a .safetensors file as models.vit_transfer.weights, or set it to random"
+        raise _mistake(
+            f"cannot download the pretrained weights of {backbone} from {url} ({reason}): give the path of a "
+            ".safetensors file as models.vit_transfer.weights, or set it to random"
         ) from error

@@ -3,14 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
-from stages.models.base import Examples
-from stages.models.keras_engine.session import keras, tf  # by way of the folder that chooses Keras' backend
+import keras
+import tensorflow as tf
+
+from stages.training.batches import LabeledImages
 
 LEARNING_RATE = 1e-3
 PADDING = 4  # pixels
 
 
-def pixels(examples: Examples, size: int, batch_size: int) -> tf.data.Dataset:
+def pixels(examples: LabeledImages, size: int, batch_size: int) -> tf.data.Dataset:
     """Images cropped, mirrored and upsampled one by one: pixels (B, size, size, 3) float32 from 0 to 255, labels."""
     side = examples.images.shape[1]
 
@@ -23,7 +25,7 @@ def pixels(examples: Examples, size: int, batch_size: int) -> tf.data.Dataset:
     return images.map(prepare, tf.data.AUTOTUNE).batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
-def train(classifier: Any, examples: Examples, is_enough: Callable[[], bool]) -> None:
+def train(classifier: Any, examples: LabeledImages, is_enough: Callable[[], bool]) -> None:
     """Train the classifier's network in float32 by Adam on images that tf.data upsamples, until it is enough."""
     upsampled = classifier.network.get_layer("upsample").output
     model = keras.Model(upsampled, classifier.network.output)

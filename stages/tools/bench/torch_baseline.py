@@ -10,8 +10,8 @@ from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from stages.models.base import Examples
 from stages.tools.bench.training import WORKERS
+from stages.training.batches import LabeledImages
 
 LEARNING_RATE = 1e-3
 
@@ -19,7 +19,7 @@ LEARNING_RATE = 1e-3
 class Images(Dataset[tuple[Tensor, int]]):
     """Images one by one, as torchvision's CIFAR100 gives them."""
 
-    def __init__(self, examples: Examples, transform: Callable[[Image.Image], Tensor]) -> None:
+    def __init__(self, examples: LabeledImages, transform: Callable[[Image.Image], Tensor]) -> None:
         self.examples = examples
         self.transform = transform
 
@@ -30,7 +30,7 @@ class Images(Dataset[tuple[Tensor, int]]):
         return self.transform(Image.fromarray(self.examples.images[index])), int(self.examples.labels[index])
 
 
-def loader(examples: Examples, size: int, mean: list[float], std: list[float], batch_size: int) -> DataLoader[Any]:
+def loader(examples: LabeledImages, size: int, mean: list[float], std: list[float], batch_size: int) -> DataLoader[Any]:
     """Shuffled batches of pixels (B, 3, size, size) float32 and labels (B,) int64, cropped, mirrored, normalised."""
     side = examples.images.shape[1]
     steps = [transforms.RandomCrop(side, padding=4), transforms.RandomHorizontalFlip()]
@@ -40,7 +40,7 @@ def loader(examples: Examples, size: int, mean: list[float], std: list[float], b
     return DataLoader(Images(examples, transform), batch_size, shuffle=True, num_workers=WORKERS)
 
 
-def train(classifier: Any, examples: Examples, is_enough: Callable[[], bool]) -> None:
+def train(classifier: Any, examples: LabeledImages, is_enough: Callable[[], bool]) -> None:
     """Train the classifier's network in float32 by AdamW on transformed PIL images, until it is enough."""
     pixels, device = classifier.preprocessing, classifier.training_device
     network = classifier.body.to(device).train()

@@ -14,9 +14,12 @@ from stages.common import hardware, paths
 from stages.common.settings import Compute
 from stages.data.dataset import Prepared
 from stages.models import classifier_class
-from stages.models.base import Classifier, Examples, Reporter
+from stages.models.base import Classifier
 from stages.models.params import Params
 from stages.tools.bench.rounds import interleave
+from stages.training import fit, resolve
+from stages.training.batches import LabeledImages
+from stages.training.progress import Reporter
 
 WARM_UP = 3  # steps that are not measured: the first ones trace graphs and find memory
 WORKERS = min(4, max(2, Compute().cpu_threads))  # processes that load images for the baseline of torch
@@ -63,7 +66,7 @@ def baseline(settings: Params, name: str, steps: int, scratch: Path) -> dict[str
     classifier, prepared = _start(settings, name, WHOLE)
     framework = _framework(classifier)
     watch = Stopwatch(steps, framework.synchronize)
-    framework.train(classifier, Examples(*prepared.split("train")), watch)
+    framework.train(classifier, LabeledImages(*prepared.split("train")), watch)
     return _result(classifier, watch) | {"precision": "float32"}
 
 
@@ -76,7 +79,7 @@ def ours(settings: Params, name: str, steps: int, scratch: Path) -> dict[str, An
     store.experiment(store.client(), "bench")  # now: a new store takes seconds to set up
     with TrainingRun.start(store, "bench", name, params={}, tags={}) as run:
         result = _fit(settings, name, steps, WHOLE, Reporter(run.log_step, run.log_epoch))
-    bare = _fit(settings, name, steps, BARE, Reporter.silent())
+    bare = _fit(settings, name, steps, BARE, Reporter(is_silent=True))
     return result | {"model_step_seconds": bare["step_seconds"]}
 
 
@@ -85,9 +88,9 @@ def _fit(settings: Params, name: str, steps: int, changes: dict[str, Any], repor
     watch, batch_size = Stopwatch(steps, _framework(classifier).synchronize), classifier.settings.batch_size
     (images, labels), val = prepared.split("train"), prepared.split("val")
     rows = np.arange((WARM_UP + steps) * batch_size) % len(labels)
-    train, few = Examples(images[rows], labels[rows]), Examples(val[0][:batch_size], val[1][:batch_size])
+    train, few = LabeledImages(images[rows], labels[rows]), LabeledImages(val[0][:batch_size], val[1][:batch_size])
     reporter = replace(reporter, after_step=watch)
-    classifier.fit(train, few, epochs=1, compute=settings.compute, reporter=reporter)
+    fit(classifier, train, few, epochs=1, compute=settings.compute, reporter=reporter)
     return _result(classifier, watch)
 
 
@@ -98,14 +101,13 @@ def _start(settings: Params, name: str, changes: dict[str, Any]) -> tuple[Classi
     kind = classifier_class(model.classifier)
     kind.configure(settings.compute)
     classifier = kind(model, len(prepared.class_names), prepared.image_size, settings.seed)
-    classifier.resolve(settings.compute)
+    resolve(classifier, settings.compute)
     return classifier, prepared
 
 
 def _framework(classifier: Classifier) -> ModuleType:
     """torch_baseline or keras_baseline: never both in one process."""
-    is_keras = any(".keras_engine." in parent.__module__ for parent in type(classifier).__mro__)
-    return import_module(f"stages.tools.bench.{'keras' if is_keras else 'torch'}_baseline")
+    return import_module(f"stages.tools.bench.{classifier.engine.removesuffix('_engine')}_baseline")
 
 
 def _result(classifier: Classifier, watch: Stopwatch) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Keras' own fit, in phases."""

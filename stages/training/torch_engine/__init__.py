@@ -1,0 +1,1 @@
+"""A loop of our own on Lightning Fabric."""

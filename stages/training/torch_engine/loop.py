@@ -1,8 +1,9 @@
 """Training of the torch classifiers on Lightning Fabric: batches in, trained network out, on any number of devices.
 
-Fabric brings devices, processes and number formats; the loop is our own, because it has to go on from the middle of an
-epoch exactly as if it had never stopped. For that, everything at a step follows from its number: the batch, the
-learning rate, the random numbers of dropout. A checkpoint holds weights, optimizer and the sums of the epoch so far.
+Fabric brings devices, processes and number formats; the loop is our own, because a training resumed in the middle of an
+epoch ends with the bits of one that was never interrupted. For that, everything at a step follows from its number: the
+batch, the learning rate, the random numbers of dropout. A checkpoint holds weights, optimizer and the sums of the epoch
+so far.
 """
 
 import logging
@@ -10,7 +11,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,16 +21,14 @@ from torch.nn import functional as F  # noqa: N812
 
 from stages.common.errors import UserError
 from stages.common.settings import Compute, started_processes
-from stages.models.base import Reporter, Training
-from stages.training.batches import Batch, Batches
+from stages.models.torch_engine.model import TorchClassifier
+from stages.training.batches import Batch, LabeledImages
 from stages.training.progress import REPORT_EVERY, Progress
-from stages.training.torch_engine.precision import LIGHTNING_PRECISION, resolve_device
+from stages.training.torch_engine.device import accelerator
 
-if TYPE_CHECKING:
-    from stages.models.torch_engine.model import TorchClassifier
-
+FABRIC_PRECISION: dict[str, Literal["32-true", "bf16-mixed"]] = {"float32": "32-true", "bfloat16": "bf16-mixed"}
+VALIDATION_BATCH = 256  # images
 deterministic_mode: Any = torch.utils.deterministic  # a module with a property, which type checkers cannot see
-VALIDATION_BATCH = 256  # pictures
 
 
 def learning_rate_factor(step: int, steps: int, warmup: int, shape: Literal["linear", "cosine"]) -> float:
@@ -43,31 +42,19 @@ def learning_rate_factor(step: int, steps: int, warmup: int, shape: Literal["lin
     return 1 - progress if shape == "linear" else (1 + math.cos(math.pi * progress)) / 2
 
 
-def fit(classifier: "TorchClassifier", training: Training) -> None:
+def train(classifier: TorchClassifier, val: LabeledImages, progress: Progress, compute: Compute) -> None:
     """Train the classifier's network in place; afterwards it is on the CPU, in evaluation mode."""
-    settings = classifier.settings
-    batches = Batches.of(training.train, settings, classifier.seed)
-    fabric = start_fabric(training.compute, classifier.resolved)
+    classifier.before_training(progress.batches.examples.images)
+    fabric = start_fabric(compute, classifier.resolved)
     classifier.resolved["processes"] = fabric.world_size
-    if fabric.is_global_zero:
-        resolved = classifier.resolved
-        processes = f", {fabric.world_size} processes" if fabric.world_size > 1 else ""
-        print(
-            f"{settings.classifier}: training in {resolved['precision']} on {resolved['device']}, "
-            f"{resolved['threads']} CPU threads{processes}",
-            flush=True,
-        )
-    try:
-        with deterministic(training.compute.deterministic), torch.random.fork_rng(devices=[]):
-            _Loop(classifier, batches, training, fabric).run()
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        raise UserError(
-            f"{settings.classifier}: out of memory with batch_size = {batches.batch_size}: lower it, or the "
-            "size of pictures or network"
-        ) from error
+    with deterministic(compute.deterministic), torch.random.fork_rng(devices=[]):
+        _Loop(classifier, val, progress, fabric).run()
     classifier.network.cpu().eval()
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory did not suffice; on a CPU torch raises a plain RuntimeError."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def start_fabric(compute: Compute, resolved: dict[str, Any]) -> Fabric:
@@ -78,15 +65,15 @@ def start_fabric(compute: Compute, resolved: dict[str, Any]) -> Fabric:
             f"compute.num_nodes = {compute.num_nodes}: start the training on every machine, with torchrun or srun "
             "(docs/scaling.md), not from one of them alone"
         )
-    for name in ("lightning.fabric", "lightning.pytorch"):  # they repeat what we say ourselves
+    for name in ("lightning.fabric", "lightning.pytorch"):  # they repeat what we print ourselves
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         fabric = Fabric(
-            accelerator=resolve_device(compute),
+            accelerator=accelerator(compute),
             devices=compute.devices,
             num_nodes=compute.num_nodes,
             strategy=compute.strategy,
-            precision=LIGHTNING_PRECISION[resolved["precision"]],
+            precision=FABRIC_PRECISION[resolved["precision"]],
         )
         fabric.launch()
     except (ValueError, RuntimeError, TypeError, ImportError) as error:
@@ -108,58 +95,45 @@ def start_fabric(compute: Compute, resolved: dict[str, Any]) -> Fabric:
 class _Loop:
     """One training, from its first step or from a checkpoint."""
 
-    def __init__(self, classifier: "TorchClassifier", batches: Batches, training: Training, fabric: Fabric) -> None:
+    def __init__(self, classifier: TorchClassifier, val: LabeledImages, progress: Progress, fabric: Fabric) -> None:
         self.classifier = classifier
-        self.settings = classifier.settings
-        self.batches = batches
-        self.val = training.val
-        self.steps = training.epochs * len(batches)
-        self.warmup = round(self.steps * getattr(self.settings, "warmup_fraction", 0.0))
+        self.val = val
+        self.progress = progress
+        self.batches = progress.batches
         self.fabric = fabric
-        self.checkpoints = training.checkpoints
+        settings = classifier.settings
+        self.smoothing = getattr(settings, "label_smoothing", 0.0)
+        self.warmup = round(progress.steps * getattr(settings, "warmup_fraction", 0.0))
         self.optimizer = classifier.optimizer(classifier.resolved["precision"])
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.network = classifier.network
-        self.progress = Progress(
-            self.settings.classifier,
-            batches,
-            training.epochs,
-            classifier.num_classes,
-            training.reporter if fabric.is_global_zero else Reporter.silent(),
-        )
-        self.window = torch.zeros(2)  # of loss and correct answers since the last report, this process's share
+        self.window = torch.zeros(2)  # sums of loss and right predictions since the last report, of this process
 
     def run(self) -> None:
-        start = self.resume()
+        self.resume()
         self.network, self.optimizer = self.fabric.setup(self.network, self.optimizer)
         self.window = self.window.to(self.fabric.device)
         self.network.train()
-        try:
-            while start < self.steps:
-                epoch, first = divmod(start, len(self.batches))
-                for index, batch in enumerate(self.batches.epoch(epoch, first), first):
-                    step = epoch * len(self.batches) + index
-                    last = index + 1 == len(self.batches)
-                    self.train_on(batch, step)
-                    self.progress.advance()
-                    if (step + 1) % REPORT_EVERY == 0 or last:
-                        self.close_window(step)
-                        if not last and self.checkpoints and self.agree(self.checkpoints.due()):
-                            self.save(step + 1)
-                self.progress.end_epoch(*self.validate())
-                start = (epoch + 1) * len(self.batches)
-                if self.checkpoints:
-                    self.save(start)
-        finally:
-            self.progress.close()
+        while self.progress.step < self.progress.steps:
+            epoch, first = divmod(self.progress.step, len(self.batches))
+            for step, batch in enumerate(self.batches.epoch(epoch, first), self.progress.step):
+                self.train_on(batch, step)
+                self.progress.advance()
+                is_last = (step + 1) % len(self.batches) == 0
+                if (step + 1) % REPORT_EVERY == 0 or is_last:
+                    self.close_window(step)
+                    if not is_last and self.agree(self.progress.checkpoint_is_due()):
+                        self.save()
+            self.progress.end_epoch(*self.validate())
+            self.save()
 
     def train_on(self, batch: Batch, step: int) -> None:
         """One optimizer step."""
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * learning_rate_factor(step, self.steps, self.warmup, self.classifier.schedule)
+            group["lr"] = rate * learning_rate_factor(step, self.progress.steps, self.warmup, self.classifier.schedule)
         # Dropout's random numbers belong to the step, not to what was drawn before; each process has its own.
         torch.manual_seed(_seed(self.classifier.seed, step, self.fabric.global_rank))
-        self.classifier.before_step(step / self.steps)
+        self.classifier.before_step(step / self.progress.steps)
         images, labels, others = (self.part(rows) for rows in (batch.images, batch.labels, batch.others))
         logits = self.network(images)
         loss = batch.share * self.loss(logits, labels)
@@ -179,11 +153,10 @@ class _Loop:
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy in nats, summed."""
-        smoothing = getattr(self.settings, "label_smoothing", 0.0)
-        return F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="sum")
+        return F.cross_entropy(logits, labels, label_smoothing=self.smoothing, reduction="sum")
 
     def close_window(self, step: int) -> None:
-        """Count what was seen since the last report."""
+        """Count what was seen since the last report, up to `step`."""
         loss, correct = self.sum_of_all(self.window)
         self.window.zero_()
         highest = max(group["lr"] for group in self.optimizer.param_groups)
@@ -191,23 +164,22 @@ class _Loop:
 
     @torch.no_grad()
     def validate(self) -> tuple[float, float]:
-        """Loss in nats and top-1 on the validation pictures, each process measuring every so many-th batch."""
+        """Loss in nats and top-1 on the validation images, each process measuring every so many-th batch."""
         self.classifier.before_step(1.0)
         self.network.eval()
         sums = torch.zeros(2, dtype=torch.float64)
         starts = range(0, len(self.val.labels), VALIDATION_BATCH)
         for start in starts[self.fabric.global_rank :: self.fabric.world_size]:
             rows = slice(start, start + VALIDATION_BATCH)
-            images = torch.from_numpy(np.array(self.val.images[rows])).to(self.fabric.device)
-            labels = torch.from_numpy(np.array(self.val.labels[rows])).to(self.fabric.device)
+            images, labels = (torch.from_numpy(np.array(part[rows])).to(self.fabric.device) for part in self.val)
             # Not the network that DDP wraps: its processes would wait for one another at every batch.
             with self.fabric.autocast():
                 logits = self.classifier.network(images).float()
             loss = F.cross_entropy(logits, labels, reduction="sum")
             sums += torch.stack([loss, _correct(logits, labels)]).cpu()
         self.network.train()
-        total_loss, total_correct = self.sum_of_all(sums.float().to(self.fabric.device))
-        return total_loss / len(self.val.labels), total_correct / len(self.val.labels)
+        loss_sum, correct = self.sum_of_all(sums.float().to(self.fabric.device))
+        return loss_sum / len(self.val.labels), correct / len(self.val.labels)
 
     def sum_of_all(self, sums: Tensor) -> list[float]:
         """Sums over all processes."""
@@ -216,33 +188,31 @@ class _Loop:
         return total.tolist()
 
     def agree(self, decision: bool) -> bool:
-        """What the first process decided."""
+        """What rank 0 decided."""
         return self.fabric.broadcast(decision) if self.fabric.world_size > 1 else decision
 
-    def save(self, step: int) -> None:
-        """A checkpoint after `step` steps. All processes hold the same state: the first one writes."""
-        assert self.checkpoints is not None
+    def save(self) -> None:
+        """A checkpoint. All processes hold the same state: rank 0 writes."""
         if self.fabric.is_global_zero:
             state = {"network": self.classifier.network.state_dict(), "optimizer": self.optimizer.state_dict()}
-            self.checkpoints.save(lambda file: torch.save(state, file), {"step": step, "epoch": self.progress.state()})
+            self.progress.save(lambda file: torch.save(state, file))
         self.fabric.barrier()
 
-    def resume(self) -> int:
-        """Take over the checkpoint's state, if there is one; the number of steps that are done."""
-        state = None
-        if self.checkpoints and self.checkpoints.latest and self.fabric.is_global_zero:
-            checkpoint = self.checkpoints.latest
-            state = torch.load(checkpoint.file, map_location="cpu", weights_only=True)  # no code can hide in it
-            state |= checkpoint.progress
+    def resume(self) -> None:
+        """Take over the state of the checkpoint, if there is one."""
+        saved = None
+        checkpoints = self.progress.checkpoints
+        if checkpoints and checkpoints.latest and self.fabric.is_global_zero:
+            file, progress = checkpoints.latest
+            state = torch.load(file, map_location="cpu", weights_only=True)  # no code can hide in it
+            saved = state, progress
         if self.fabric.world_size > 1:
-            state = self.fabric.broadcast(state)  # another machine may have no such file, or an older one
-        if state is None:
-            return 0
-        self.classifier.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        step = int(state["step"])
-        self.progress.resume(step, state["epoch"])
-        return step
+            saved = self.fabric.broadcast(saved)  # another machine may have no such file, or an older one
+        if saved:
+            state, progress = saved
+            self.classifier.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.progress.resume(progress)
 
 
 def _correct(logits: Tensor, labels: Tensor) -> Tensor:
@@ -268,8 +238,3 @@ def deterministic(wanted: bool) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0])
         deterministic_mode.fill_uninitialized_memory = before[1]
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # On a CPU torch raises a plain RuntimeError.
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)

@@ -1,6 +1,5 @@
-"""An int8 copy of an exported network, and whether it may answer in place of the float32 one."""
+"""An int8 copy of an exported network, and whether it is served in place of the float32 one."""
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +13,10 @@ from stages.common import hardware
 from stages.common.errors import UserError
 from stages.data.dataset import Prepared
 from stages.evaluation.calibration import expected_calibration_error, negative_log_likelihood
+from stages.evaluation.cost import forward_seconds
 from stages.evaluation.significance import compare_pairs
 from stages.inference.onnx_model import OnnxModel
-from stages.models import onnx_graph
+from stages.models.onnx_export import onnx_graph
 
 Method = Literal["dynamic", "static"]
 Serve = Literal["auto", "float32", "int8"]
@@ -130,9 +130,9 @@ def compare(networks: Mapping[str, OnnxModel], images: np.ndarray, labels: np.nd
     batch_difference: the largest in an int8 logit, between an image alone and the same in a batch.
     """
     logits = {precision: network.logits(images) for precision, network in networks.items()}
-    [pair] = compare_pairs({precision: found.argmax(axis=1) == labels for precision, found in logits.items()})
-    ends = (pair.difference, pair.low, pair.high)
-    difference, low, high = ends if pair.first == "int8" else (0.0 - pair.difference, 0.0 - pair.high, 0.0 - pair.low)
+    [pair] = compare_pairs({precision: rows.argmax(axis=1) == labels for precision, rows in logits.items()})
+    sign = 1 if pair.first == "int8" else -1
+    low, difference, high = sorted(sign * end + 0.0 for end in (pair.low, pair.difference, pair.high))
     several = images[:THROUGHPUT_BATCH]
     alone = np.concatenate([networks["int8"].logits(image[np.newaxis]) for image in several])
     speeds = _speeds(networks, np.resize(several, (THROUGHPUT_BATCH, *images.shape[1:])))
@@ -145,43 +145,36 @@ def compare(networks: Mapping[str, OnnxModel], images: np.ndarray, labels: np.nd
         "batch_difference": float(np.abs(alone - logits["int8"][: len(several)]).max()),
         **{
             precision: {
-                "top1": float((found.argmax(axis=1) == labels).mean()),
-                "nll": negative_log_likelihood(found, labels),
-                "ece": expected_calibration_error(found, labels),
+                "top1": float((rows.argmax(axis=1) == labels).mean()),
+                "nll": negative_log_likelihood(rows, labels),
+                "ece": expected_calibration_error(rows, labels),
                 **speeds[precision],
             }
-            for precision, found in logits.items()
+            for precision, rows in logits.items()
         },
     }
 
 
 def _speeds(networks: Mapping[str, OnnxModel], images: np.ndarray) -> dict[str, dict[str, float]]:
     """Medians. The networks take turns: what else the machine does meets them alike."""
-    latencies: dict[str, list[float]] = {precision: [] for precision in networks}
+    single: dict[str, list[float]] = {precision: [] for precision in networks}
     batches: dict[str, list[float]] = {precision: [] for precision in networks}
     for _ in range(ROUNDS):
         for precision, network in networks.items():
-            network.logits(images[:1])  # not measured: the caches hold the other network
-            latencies[precision] += [_seconds(network, images[:1]) for _ in range(LATENCY_CALLS)]
-        for precision, network in networks.items():
-            batches[precision].append(_seconds(network, images))
+            # The first call is not measured: the caches hold the other network.
+            single[precision] += forward_seconds(network.logits, images[:1], LATENCY_CALLS, warm_up=1)
+            batches[precision] += forward_seconds(network.logits, images, repeats=1, warm_up=0)
     return {
         precision: {
-            "latency_p50_ms": round(1e3 * float(np.median(latencies[precision])), 3),
+            "latency_p50_ms": round(1e3 * float(np.median(single[precision])), 3),
             "throughput_images_per_second": round(len(images) / float(np.median(batches[precision])), 1),
         }
         for precision in networks
     }
 
 
-def _seconds(network: OnnxModel, images: np.ndarray) -> float:
-    start = time.perf_counter()
-    network.logits(images)
-    return time.perf_counter() - start
-
-
 def decide(serve: Serve, found: Mapping[str, Any]) -> tuple[str, str]:
-    """Which of the two answers, "float32" or "int8", and why, in a sentence; found: of compare()."""
+    """Which of the two is served, "float32" or "int8", and why, in a sentence; found: of compare()."""
     if serve != "auto":
         return serve, f"{serve} is served: export.serve asks for it"
     latency = found["float32"]["latency_p50_ms"] / found["int8"]["latency_p50_ms"]
@@ -196,8 +189,5 @@ def decide(serve: Serve, found: Mapping[str, Any]) -> tuple[str, str]:
     if found["batch_difference"] > MAX_BATCH_DIFFERENCE:
         reasons.append(f"changes a logit by up to {found['batch_difference']:.2g} with the batch an image comes in")
     if reasons:
-        return (
-            "float32",
-            f"float32 is served: int8 {', '.join(reasons[:-1])}{' and ' * (len(reasons) > 1)}{reasons[-1]}",
-        )
+        return "float32", f"float32 is served: int8 {' and '.join(reasons)}"
     return "int8", f"int8 is served: it loses at most {100 * MAX_LOSS:g} points of top-1 ({loss}), at {speed}"

@@ -17,21 +17,15 @@ def write(graph: onnx.ModelProto, file: Path) -> None:
     UserError where the graph is no valid ONNX, or holds operators that are not ONNX's own.
     """
     canonical = _canonical(graph)
-    foreign = sorted({f"{node.domain}.{node.op_type}" for node in canonical.graph.node if node.domain})
-    if foreign:
-        raise UserError(f"the exported graph holds operators that are not ONNX's own: {', '.join(foreign)}")
+    custom = sorted({f"{node.domain}.{node.op_type}" for node in canonical.graph.node if node.domain})
+    if custom:
+        raise UserError(f"the exported graph holds operators that are not ONNX's own: {', '.join(custom)}")
     try:
         onnx.checker.check_model(canonical, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"the exported graph is not valid ONNX ({reason})") from error
     file.write_bytes(canonical.SerializeToString(deterministic=True))
-
-
-def operators(file: Path) -> dict[str, int]:
-    """How many nodes of each operator a file holds."""
-    kinds = [node.op_type for node in onnx.load(file).graph.node]
-    return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
 
 
 def _canonical(graph: onnx.ModelProto) -> onnx.ModelProto:
@@ -68,6 +62,11 @@ def _canonical(graph: onnx.ModelProto) -> onnx.ModelProto:
             output=[names[name] for name in node.output],
             attribute=attributes,
         )
+        for attribute in copy.attribute:
+            attribute.ClearField("doc_string")
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                attribute.t.ClearField("name")
+                attribute.t.ClearField("doc_string")
         nodes.append(copy)
     ends = []
     for end, name in ((source.input[0], INPUT), (source.output[0], OUTPUT)):

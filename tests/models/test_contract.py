@@ -1,0 +1,203 @@
+"""What every classifier does, whatever its framework: learn, report, save, load, and stop with one line."""
+
+import random
+import signal
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import torch
+from scipy.special import log_softmax
+
+from stages.common.errors import UserError
+from stages.models import classifier_class, load, save
+from stages.training import fit, runs_in_processes
+from stages.training.batches import LabeledImages
+from stages.training.progress import Reporter
+from tests.models.small import CPU, SMALL, classifier, tinted
+
+
+def loss_and_top1(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    losses = -log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(labels)), labels]
+    return float(losses.mean()), float((logits.argmax(1) == labels).mean())
+
+
+def ending_epochs_with(error: BaseException) -> Reporter:
+    def fail(epoch, metrics):
+        raise error
+
+    return Reporter(on_epoch=fail)
+
+
+def test_training_learns_and_reports_what_the_network_does(make, reports, tmp_path):
+    train, val = tinted(320), tinted(100, seed=1)
+    np.save(tmp_path / "images.npy", train.images)
+    mapped = LabeledImages(np.load(tmp_path / "images.npy", mmap_mode="r"), train.labels)
+    trained = make()
+    fit(trained, mapped, val, epochs=3, compute=CPU, reporter=reports.reporter)
+    assert [epoch for epoch, _ in reports.epochs] == [1, 2, 3]
+    assert [step for step, _ in reports.steps] == [20, 40, 60]
+    first, last = reports.epochs[0][1], reports.epochs[-1][1]
+    assert last.keys() == {"train_loss", "train_top1", "val_loss", "val_top1", "learning_rate"}
+    assert all(type(value) is float for _, metrics in reports.epochs + reports.steps for value in metrics.values())
+    assert last["train_loss"] < first["train_loss"]
+    assert last["val_top1"] > 0.9
+    assert (last["val_loss"], last["val_top1"]) == pytest.approx(
+        loss_and_top1(trained.logits(val.images), val.labels), abs=1e-4
+    )
+    assert trained.resolved["weights"] == "random"
+    assert (trained.resolved["precision"], trained.resolved["device"]) == ("float32", "cpu")
+    assert trained.resolved["threads"] >= 1
+
+
+def test_the_seed_decides_every_bit(make, tmp_path):
+    contents, initial = [], []
+    for run, seed in enumerate((1, 1, 2)):
+        trained = make(seed=seed)
+        initial.append(trained.save_weights(tmp_path).read_bytes())
+        fit(trained, tinted(48), tinted(16, seed=1), epochs=1, compute=CPU)
+        (tmp_path / str(run)).mkdir()
+        contents.append(trained.save_weights(tmp_path / str(run)).read_bytes())
+        random.random(), np.random.rand(), torch.rand(1)  # what others draw does not matter
+    for first, same, other in (initial, contents):
+        assert first == same
+        assert (len(first), first != other) == (len(other), True)
+
+
+def test_the_callers_random_numbers_stay_as_they_were(make):
+    def drawn():
+        return random.random(), np.random.rand(), float(torch.rand(1))
+
+    random.seed(5), np.random.seed(5), torch.manual_seed(5)
+    expected = drawn()
+    random.seed(5), np.random.seed(5), torch.manual_seed(5)
+    fit(make(), tinted(32), tinted(16), epochs=1, compute=CPU)
+    assert drawn() == expected
+
+
+@pytest.mark.parametrize("model", SMALL)
+def test_a_saved_classifier_comes_back_with_the_same_logits(model, tmp_path):
+    trained, examples = classifier(model, seed=3), tinted(32)
+    fit(trained, examples, examples, epochs=1, compute=CPU)
+    digest = save(trained, tmp_path)
+    again = load(tmp_path)
+    np.testing.assert_array_equal(again.logits(examples.images), trained.logits(examples.images))
+    assert (again.num_classes, again.image_size, again.settings.classifier) == (4, 32, model)
+    (tmp_path / "again").mkdir()
+    assert save(again, tmp_path / "again") == digest
+
+
+def test_logits_are_float32_of_any_number_of_images(make):
+    built, images = make(), tinted(300).images
+    logits = built.logits(images)
+    assert (logits.dtype, logits.shape) == (np.float32, (300, 4))
+    np.testing.assert_allclose(built.logits(images[1:2]), logits[1:2], atol=1e-5)
+    assert built.logits(images[:0]).shape == (0, 4)
+
+
+def test_bfloat16_trains_float32_weights(make, reports):
+    trained, val = make(), tinted(100, seed=1)
+    compute = CPU.model_copy(update={"precision": "bfloat16"})
+    fit(trained, tinted(320), val, epochs=2, compute=compute, reporter=reports.reporter)
+    assert trained.resolved["precision"] == "bfloat16"
+    logits = trained.logits(val.images)
+    assert logits.dtype == np.float32
+    assert loss_and_top1(logits, val.labels)[1] > 0.7
+    weights = trained.network.state_dict().values() if hasattr(trained, "body") else trained.network.weights
+    assert {str(weight.dtype).removeprefix("torch.") for weight in weights} == {"float32"}
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_validation_loss_knows_no_label_smoothing(make, reports):
+    fit(make(label_smoothing=0.9), tinted(320), tinted(64, seed=1), epochs=3, compute=CPU, reporter=reports.reporter)
+    metrics = reports.epochs[-1][1]
+    assert metrics["train_loss"] > 1.2  # at this smoothing no network gets far below log 4
+    assert metrics["val_loss"] < metrics["train_loss"]
+
+
+def test_a_loss_that_diverges_ends_the_training_with_one_line(make):
+    built = make()
+    if hasattr(built, "body"):
+        torch.nn.init.constant_(built.body.head.bias, float("inf"))
+    else:
+        head = built.network.get_layer("head")
+        head.set_weights([head.get_weights()[0], np.full(4, np.inf)])
+    with pytest.raises(UserError, match="the loss became nan by step .*: lower the learning rate") as caught:
+        fit(built, tinted(400), tinted(16), epochs=1, compute=CPU)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "error"),
+    [
+        ("vit_scratch", torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")),
+        ("vit_scratch", RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")),
+        ("vit_scratch", MemoryError()),
+        ("mobilenet_transfer", tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")),
+        ("mobilenet_transfer", MemoryError()),
+    ],
+)
+def test_too_little_memory_is_one_line_that_names_the_batch_size(model, error):
+    with pytest.raises(UserError, match=f"{model}: out of memory with batch_size = 16: lower it") as caught:
+        fit(classifier(model), tinted(16), tinted(16), epochs=1, compute=CPU, reporter=ending_epochs_with(error))
+    assert "\n" not in str(caught.value)
+
+
+def test_other_errors_keep_their_names(make):
+    with pytest.raises(RuntimeError, match="something else"):
+        reporter = ending_epochs_with(RuntimeError("something else"))
+        fit(make(), tinted(32), tinted(16), epochs=1, compute=CPU, reporter=reporter)
+
+
+def test_ctrl_c_ends_a_training_as_it_does_elsewhere(make):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells make background jobs ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            reporter = Reporter(on_epoch=lambda epoch, metrics: signal.raise_signal(signal.SIGINT))
+            fit(make(), tinted(32), tinted(16), epochs=1, compute=CPU, reporter=reporter)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_only_torch_networks_trained_as_a_whole_share_a_training_between_processes():
+    assert runs_in_processes(classifier("vit_scratch"))
+    assert runs_in_processes(classifier("vit_transfer"))
+    assert not runs_in_processes(classifier("vit_transfer", finetune="head"))
+    assert not runs_in_processes(classifier("mobilenet_transfer"))
+
+
+def test_an_unknown_classifier_is_refused_with_the_known_ones():
+    with pytest.raises(UserError, match="choose one of mobilenet_transfer, vit_scratch, vit_transfer"):
+        classifier_class("resnet")
+
+
+def damage(folder: Path, how: str) -> None:
+    weights, description = folder / "weights.safetensors", folder / "classifier.json"
+    if how == "one bit of the weights":
+        content = bytearray(weights.read_bytes())
+        content[-1] ^= 1
+        weights.write_bytes(content)
+    elif how == "other settings":
+        description.write_text(description.read_text().replace('"depth": 1', '"depth": 2'))
+    else:
+        (weights if how == "no weights" else description).unlink()
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("one bit of the weights", "weights.safetensors is missing or damaged"),
+        ("no weights", "weights.safetensors is missing or damaged"),
+        ("no description", r"cannot read .*classifier\.json"),
+        ("other settings", "does not fit vit_scratch"),
+    ],
+)
+def test_a_damaged_classifier_is_not_loaded(tmp_path, how, message):
+    save(classifier("vit_scratch"), tmp_path)
+    damage(tmp_path, how)
+    with pytest.raises(UserError, match=message) as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value)

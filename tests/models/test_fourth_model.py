@@ -1,0 +1,69 @@
+"""The steps of CONTRIBUTING.md, "How to add a model", followed in a copy of the repository."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+NAME = "conv_net"
+SECTION = {
+    **{"classifier": NAME, "epochs": None, "batch_size": 16, "crop_padding": 0, "flip": True},
+    **{"width": 16, "lr": 0.003, "weight_decay": 0.01},
+}
+COMMANDS = (
+    ("git", "init", "-q"),
+    ("git", "add", "-A"),
+    ("git", "commit", "-qm", "start"),
+    ("dvc", "repro", "compare"),
+)
+
+
+def edit(file: Path, change) -> None:
+    content = yaml.safe_load(file.read_text())
+    change(content)
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def add(dvc: dict) -> None:
+    dvc["vars"][0]["pipeline"] = {NAME: {"classifier": NAME, "engine": "torch_engine"}}  # without the others: quicker
+
+
+def set_params(params: dict) -> None:
+    params["models"] = {NAME: SECTION}
+    params["export"]["int8"] = {NAME: None}
+    params["data"] |= {"source": "demo", "demo": {"train_per_class": 8, "test_per_class": 2}, "val_fraction": 0.25}
+    params["robustness"]["images"] = 40
+    params["compute"]["threads"] = 1
+
+
+def test_a_fourth_model_is_trained_exported_measured_and_compared(tmp_path):
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(listed, cwd=ROOT, capture_output=True, check=True, text=True).stdout.split("\0"):
+        if name and name != "dvc.lock" and (ROOT / name).is_file():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, tmp_path / name)
+    shutil.copytree(Path(__file__).parent / NAME, tmp_path / "stages/models" / NAME)
+    edit(tmp_path / "dvc.yaml", add)
+    edit(tmp_path / "params.yaml", set_params)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for command in COMMANDS:
+        done = subprocess.run(
+            command, cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    parity = json.loads((tmp_path / f"data/onnx/{NAME}/export.json").read_text())["parity"]
+    assert parity["n"] == 200
+    assert parity["max_difference"] < 1e-3
+    assert parity["top1_agreement"] > 0.999
+    run = json.loads((tmp_path / f"data/runs/{NAME}/run.json").read_text())
+    assert run["resolved"]["weights"] == "random"
+    assert NAME in json.loads((tmp_path / "reports/comparison.json").read_text())["models"]
+    assert NAME in (tmp_path / "reports/comparison.md").read_text()
