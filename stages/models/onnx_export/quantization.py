@@ -1,7 +1,6 @@
 """An int8 copy of an exported network, and whether it is served in place of the float32 one."""
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ from stages.common import hardware
 from stages.common.errors import UserError
 from stages.data.dataset import Prepared
 from stages.evaluation.calibration import expected_calibration_error, negative_log_likelihood
+from stages.evaluation.cost import forward_seconds
 from stages.evaluation.significance import compare_pairs
 from stages.inference.onnx_model import OnnxModel
 from stages.models.onnx_export import onnx_graph
@@ -171,18 +171,6 @@ def _speeds(networks: Mapping[str, OnnxModel], images: np.ndarray) -> dict[str, 
         }
         for precision in networks
     }
-
-
-def forward_seconds(
-    forward: Callable[[np.ndarray], object], images: np.ndarray, repeats: int, warm_up: int
-) -> list[float]:
-    """Seconds that each of `repeats` calls forward(images) took, after `warm_up` calls that do not count."""
-    seconds = []
-    for _ in range(warm_up + repeats):
-        start = time.perf_counter()
-        forward(images)
-        seconds.append(time.perf_counter() - start)
-    return seconds[warm_up:]
 
 
 def decide(serve: Serve, found: Mapping[str, Any]) -> tuple[str, str]:
