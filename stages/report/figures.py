@@ -38,7 +38,7 @@ def figures(
 ) -> dict[str, Callable[[Path], None]]:
     """By the name of the file, what writes each figure to it.
 
-    tables: those of reports/tables, by name. comparison: of evaluation.model_comparison.
+    tables: those of reports/tables, by name. comparison: as in comparison.json.
     """
     images, _ = prepared.split("test")
     names, by_model, counts = prepared.class_names, comparison["models"], prepared.description["counts"]
@@ -54,7 +54,8 @@ def figures(
     }
     drawn = _charts({name: _readable(table) for name, table in tables.items()}, by_model, names, prepared.source)
     titles = TITLES | {f"superclass_confusion_{model}": CONFUSION.format(model) for model in by_model}
-    subtitles = {"learning_curves": on_validation}
+    corrupted = f"{comparison['corrupted_images']:,} test images of {prepared.source}"
+    subtitles = {"learning_curves": on_validation, "robustness": corrupted}
     return {
         **{name: partial(galleries.save, figure) for name, figure in shown.items()},
         **{
