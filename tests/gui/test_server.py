@@ -40,7 +40,7 @@ FORM = "multipart/form-data; boundary=xx"
 RED_FILE = image_file(RED, kind="JPEG")
 
 
-def image_file(name: str, size: tuple[int, int] = (60, 60), kind: str = "JPEG") -> bytes:
+def image_of(name: str, size: tuple[int, int] = (60, 60), kind: str = "JPEG") -> bytes:
     """An image of the colour of a class."""
     return image_file(tuple(map(int, COLOURS[CLASSES.index(name)])), size, kind)
 
@@ -104,7 +104,7 @@ def best(answer: requests.Response) -> str:
 
 
 def test_one_image_gets_labelled_rows_the_likeliest_first(server):
-    answer = server.classify(image_file("red apple", kind="PNG"), headers={"Content-Type": "image/png"})
+    answer = server.classify(image_of("red apple", kind="PNG"), headers={"Content-Type": "image/png"})
     assert answer.status_code == 200
     rows = answer.json()
     expected = server.model.probabilities(np.full((1, 8, 8, 3), COLOURS[0], np.uint8))[0]
@@ -121,13 +121,13 @@ def test_one_image_gets_labelled_rows_the_likeliest_first(server):
     ("kind", "header"), [("PNG", "Image/PNG; name=a"), ("PNG", "image/jpeg"), ("WEBP", "application/octet-stream")]
 )
 def test_the_bytes_of_an_image_tell_its_format(server, kind, header):
-    assert best(server.classify(image_file("blue sea", kind=kind), headers={"Content-Type": header})) == "blue sea"
+    assert best(server.classify(image_of("blue sea", kind=kind), headers={"Content-Type": header})) == "blue sea"
 
 
 def test_several_files_are_answered_in_their_order_and_one_that_is_no_image_says_so(server):
-    body = part(image_file("blue sea"), b"sea.jpg") + part(b"no image", b"notes.txt")
-    body += part(image_file("yellow lemon", (30, 50), "PNG"), field=b"other")  # without a name: numbered
-    body += part(image_file("red apple", (2000, 40)), b"sea.jpg")  # the name again
+    body = part(image_of("blue sea"), b"sea.jpg") + part(b"no image", b"notes.txt")
+    body += part(image_of("yellow lemon", (30, 50), "PNG"), field=b"other")  # without a name: numbered
+    body += part(image_of("red apple", (2000, 40)), b"sea.jpg")  # the name again
     answer = server.classify(body + b"--xx--", "?top_k=2", headers={"Content-Type": FORM})
     assert answer.status_code == 200
     rows = answer.json()
@@ -153,7 +153,7 @@ def test_files_larger_than_what_is_kept_in_memory_by_default_are_not_written_to_
     ("options", "name"), [("", "red apple"), ("?square=crop", "red apple"), ("?square=pad", "white rabbit")]
 )
 def test_an_image_that_is_not_square_is_cropped_or_padded(server, options, name):
-    assert best(server.classify(image_file("red apple", (16, 160), "PNG"), options)) == name
+    assert best(server.classify(image_of("red apple", (16, 160), "PNG"), options)) == name
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_a_request_is_read_up_to_the_limit_whether_it_says_its_length_or_not(ser
     assert "32 MB" in refusal(server.invoke(padded + b" "), 413)
     assert server.invoke(in_chunks(start, LIMIT)).status_code == 200
     assert "32 MB" in refusal(server.invoke(in_chunks(start, LIMIT + 1)), 413)
-    assert best(server.classify(in_chunks(image_file("green leaf"), 0))) == "green leaf"
+    assert best(server.classify(in_chunks(image_of("green leaf"), 0))) == "green leaf"
     assert "32 MB" in refusal(server.classify(in_chunks(RED_FILE, LIMIT + 1)), 413)
     assert "32 MB" in refusal(server.classify(in_chunks(part(b""), LIMIT + 1), headers={"Content-Type": FORM}), 413)
 
@@ -323,7 +323,7 @@ def test_the_body_of_an_answer_does_not_wait_until_its_headers_are_acknowledged(
 def test_several_at_once_get_their_own_answers(server):
     def ask(number: int) -> None:
         name = CLASSES[number % len(CLASSES)]
-        assert best(server.classify(image_file(name, (40 + number, 40)))) == name
+        assert best(server.classify(image_of(name, (40 + number, 40)))) == name
         images = np.full((1, 9, 9, 3), COLOURS[CLASSES.index(name)], np.uint8).tolist()
         rows = server.invoke({"inputs": images, "params": {"top_k": 1}}).json()["predictions"]
         assert rows[0]["class"] == name
@@ -397,7 +397,7 @@ def test_the_champion_is_followed_and_one_that_does_not_load_leaves_the_old_one(
 
 def test_the_command_serves_the_champion_without_a_framework(register: Register, tmp_path):
     register()
-    (tmp_path / "photo.jpg").write_bytes(image_file("yellow lemon"))
+    (tmp_path / "photo.jpg").write_bytes(image_of("yellow lemon"))
     code = f"import runpy, sys; sys.modules.update(dict.fromkeys({FRAMEWORKS})); "
     code += "runpy.run_module('gui.server', run_name='__main__')"
     command = [sys.executable, "-c", code, "--port", "0", "--reload", "0.2", "--threads", "1"]
