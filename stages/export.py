@@ -1,6 +1,5 @@
 """Stage `export`: one trained model as one ONNX file, checked against its framework; everything later runs it."""
 
-import argparse
 import json
 from importlib.metadata import version
 from typing import Any
@@ -24,10 +23,7 @@ LIBRARIES = ("onnx", "onnxruntime", "onnxscript", "openvino", "tensorflow", "tf2
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", help="a key of models in params.yaml")
-    name = parser.parse_args().model
-    settings = params.read()
+    name, settings = params.read_for_model(__doc__)
     compute = settings.compute.on_cpu
     models.classifier_class(settings.model(name).classifier).configure(compute)
     classifier = models.load(paths.MODELS / name)
@@ -89,15 +85,13 @@ def measure_parity(expected: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
 def check_parity(name: str, parity: dict[str, Any]) -> None:
     """UserError where the logits of the exported file are not those of the trained network."""
     changed = 1 - parity["top1_agreement"]
-    # A logit that is no number fails, too.
-    if parity["max_difference"] <= MAX_DIFFERENCE and changed <= MAX_CHANGED:
-        return
-    raise UserError(
-        f"{name}: model.onnx does not match the trained network: on {parity['n']:,} validation images its logits "
-        f"differ by up to {parity['max_difference']:.2g} (at most {MAX_DIFFERENCE:g} is allowed) and top-1 on "
-        f"{changed:.2%} (at most {MAX_CHANGED:.1%}): report this with the versions of "
-        f"{', '.join(f'{library} {version(library)}' for library in LIBRARIES)}"
-    )
+    if not (parity["max_difference"] <= MAX_DIFFERENCE and changed <= MAX_CHANGED):  # a logit that is no number, too
+        raise UserError(
+            f"{name}: model.onnx does not match the trained network: on {parity['n']:,} validation images its logits "
+            f"differ by up to {parity['max_difference']:.2g} (at most {MAX_DIFFERENCE:g} is allowed) and top-1 on "
+            f"{changed:.2%} (at most {MAX_CHANGED:.1%}): report this with the versions of "
+            f"{', '.join(f'{library} {version(library)}' for library in LIBRARIES)}"
+        )
 
 
 if __name__ == "__main__":

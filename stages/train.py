@@ -1,6 +1,5 @@
 """Stage `train`: fit one model to the training images, live in MLflow."""
 
-import argparse
 import json
 from functools import partial
 from importlib.metadata import version
@@ -30,10 +29,7 @@ LIBRARIES = ("torch", "timm", "lightning", "tensorflow", "keras", "numpy")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", help="a key of models in params.yaml")
-    name = parser.parse_args().model
-    settings = params.read()
+    name, settings = params.read_for_model(__doc__)
     model, epochs, compute = settings.model(name), settings.epochs(name), settings.compute
     prepared = Prepared.open(paths.PREPARED)
     # Weights and devices that cannot be had are found here, before any image is read.
@@ -43,9 +39,8 @@ def main() -> None:
     training.resolve(classifier, compute)
 
     fraction = settings.budget.train_fraction
-    train, val = (
-        LabeledImages(*split) for split in (prepared.training(fraction, settings.data.seed), prepared.split("val"))
-    )
+    train = LabeledImages(*prepared.training(fraction, settings.data.seed))
+    val = LabeledImages(*prepared.split("val"))
     used = {"seed": settings.seed, "epochs": epochs, "train_fraction": fraction, **model.model_dump(exclude={"epochs"})}
     where = compute.model_dump(exclude={"checkpoint_minutes"})
     libraries = {library: version(library) for library in LIBRARIES}

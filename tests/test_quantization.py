@@ -53,7 +53,7 @@ def prepared():
 
 
 @pytest.mark.parametrize("method", ["static", "dynamic"])
-def test_a_copy_has_weights_of_a_byte_and_nearly_the_same_logits(tmp_path, method):
+def test_a_copy_has_weights_of_a_byte_nearly_the_same_logits_and_the_same_bytes_in_any_process(tmp_path, method):
     file, target = network(tmp_path / "model.onnx"), tmp_path / "model.int8.onnx"
     quantization.quantize(file, target, method, images(64))
     graph = onnx.load(target)
@@ -69,6 +69,15 @@ def test_a_copy_has_weights_of_a_byte_and_nearly_the_same_logits(tmp_path, metho
     assert 0 < np.abs(logits - expected).max() < 0.02 * np.ptp(expected)
     [of_another_runtime] = onnxruntime.InferenceSession(target).run(None, {"images": pixels})
     assert np.abs(of_another_runtime - expected).max() < 0.02 * np.ptp(expected)
+    program = (
+        "import sys; from pathlib import Path; from stages.models.onnx_export import quantization; "
+        "from tests.test_quantization import images; "
+        "quantization.quantize(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], images(64))"
+    )
+    command = [sys.executable, "-c", program, str(file), str(tmp_path / "again.onnx"), method]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert target.read_bytes() == (tmp_path / "again.onnx").read_bytes()
 
 
 def test_each_output_channel_has_a_scale_of_its_own_and_only_the_pixels_are_rounded(tmp_path):
@@ -89,49 +98,27 @@ def test_static_activations_are_rounded_within_the_mean_range_of_the_batches(tmp
     assert np.abs(end - outside).max() < 1e-6 < np.abs(end - inside).max()
 
 
-@pytest.mark.parametrize("method", ["static", "dynamic"])
-def test_the_same_network_and_images_give_the_same_bytes_in_any_process(tmp_path, method):
-    file, target = network(tmp_path / "model.onnx"), tmp_path / "here.onnx"
-    np.save(tmp_path / "images.npy", images(64))
-    quantization.quantize(file, target, method, images(64))
-    program = (
-        "import sys, numpy; from pathlib import Path; from stages.models.onnx_export import quantization; "
-        "file, target, method, rows = sys.argv[1:]; "
-        "quantization.quantize(Path(file), Path(target), method, numpy.load(rows))"
-    )
-    arguments = [str(file), str(tmp_path / "there.onnx"), method, str(tmp_path / "images.npy")]
-    done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
-    assert target.read_bytes() == (tmp_path / "there.onnx").read_bytes()
-
-
 def test_int8_takes_weights_with_many_inputs_after_the_upsampling():
     shapes = {
-        "upsample": (128, 128),  # before the first convolution
-        "few": (16, 3, 3, 3),
-        "depthwise": (256, 1, 5, 5),
-        "pointwise": (32, 128, 1, 1),
-        "wide": (192, 10),
-        "narrow": (96, 10),
-        "transposed": (10, 192),
+        ("MatMul", "upsample"): (128, 128),  # before the first convolution
+        ("Conv", "few"): (16, 3, 3, 3),
+        ("Conv", "depthwise"): (256, 1, 5, 5),
+        ("Conv", "pointwise"): (32, 128, 1, 1),
+        ("MatMul", "attention"): None,  # computed
+        ("MatMul", "wide"): (192, 10),
+        ("MatMul", "narrow"): (96, 10),
+        ("Gemm", "transposed"): (10, 192),
+        ("Gemm", "as it is"): (10, 192),
     }
     nodes = [
-        helper.make_node("MatMul", ["x", "upsample"], ["x0"], name="upsample"),
-        *(
-            helper.make_node("Conv", ["x0", name], [name + "_out"], name=name)
-            for name in ("few", "depthwise", "pointwise")
-        ),
-        helper.make_node("MatMul", ["query", "key"], ["scores"], name="attention"),
-        helper.make_node("MatMul", ["x0", "wide"], ["x1"], name="wide"),
-        helper.make_node("MatMul", ["x0", "narrow"], ["x2"], name="narrow"),
-        helper.make_node("Gemm", ["x0", "transposed"], ["x3"], name="transposed", transB=1),
-        helper.make_node("Gemm", ["x0", "transposed"], ["x4"], name="as it is"),
+        helper.make_node(kind, ["x", name], [f"{name}_out"], name=name, **{"transB": 1} if name == "transposed" else {})
+        for kind, name in shapes
     ]
-    tensors = [numpy_helper.from_array(np.zeros(shape, np.float32), name) for name, shape in shapes.items()]
-    graph = helper.make_graph(nodes, "graph", [], [], tensors)
-    assert quantization.layers(graph) == ["pointwise", "wide", "transposed"]
+    stored = [(name, shape) for (_, name), shape in shapes.items() if shape]
+    tensors = [numpy_helper.from_array(np.zeros(shape, np.float32), name) for name, shape in stored]
+    assert quantization.layers(helper.make_graph(nodes, "g", [], [], tensors)) == ["pointwise", "wide", "transposed"]
     del nodes[1:4]
-    assert quantization.layers(helper.make_graph(nodes, "graph", [], [], tensors))[0] == "upsample"
+    assert quantization.layers(helper.make_graph(nodes, "g", [], [], tensors))[0] == "upsample"
 
 
 def test_a_network_without_a_layer_worth_it_is_refused(tmp_path):
@@ -152,12 +139,10 @@ def test_the_difference_is_that_of_int8_to_float32_on_the_same_images(tmp_path, 
     assert found["low"] < found["difference"] < found["high"] < 0
     assert found["p_value"] < 1e-6
     assert found["int8"]["nll"] > found["float32"]["nll"]
-    assert 0 < found["float32"]["ece"] < 1
     assert found["batch_difference"] == 0
     turned = quantization.compare({"float32": wrong, "int8": right}, pixels, labels)
     assert turned["difference"] == pytest.approx(0.8 - top1)
     assert 0 < turned["low"] < turned["difference"] < turned["high"]
-    assert turned["p_value"] == found["p_value"]
     same = quantization.compare({"float32": right, "int8": right}, pixels, labels)
     assert (same["difference"], same["low"], same["high"], same["p_value"]) == (0, 0, 0, 1)
 
@@ -191,7 +176,6 @@ def judged(low=-0.002, latency=1.5, throughput=2.0, batch_difference=0.0):
         ("auto", {"latency": 1.05, "throughput": 1.05}, "float32", "int8 is not faster here (1.05 times"),
         ("auto", {"latency": 2.0, "throughput": 0.8}, "float32", "int8 is not faster here (2.00 times"),
         ("auto", {"batch_difference": 0.5}, "float32", "int8 changes a logit by up to 0.5 with the batch"),
-        ("auto", {"low": -0.1, "latency": 0.5}, "float32", "to -9.40) and is not faster here"),
         ("int8", {"low": -0.5, "latency": 0.1}, "int8", "export.serve asks for it"),
         ("float32", {}, "float32", "export.serve asks for it"),
     ],

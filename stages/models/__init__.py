@@ -32,8 +32,8 @@ def classifier_class(name: str) -> "type[Classifier]":
 
 @cache
 def prepare_frameworks() -> None:
-    """What has to happen before Keras and TensorFlow are first imported; what the user set stays."""
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    """What has to happen before Keras and TensorFlow are first imported."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Triton, which comes with torch for CUDA, crashes a process that has loaded TensorFlow before it.
     with contextlib.suppress(ImportError):

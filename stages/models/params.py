@@ -72,12 +72,6 @@ class Export(Section):
     serve: Literal["auto", "float32", "int8"]
     int8: dict[str, Literal["dynamic", "static"] | None]
 
-    @model_validator(mode="after")
-    def _int8_exists_if_served(self) -> Self:
-        if self.serve == "int8" and not any(self.int8.values()):
-            raise ValueError("serve = 'int8', but int8 makes none: set a model there to static")
-        return self
-
 
 class Registry(Section):
     """How a registered model crops, and what a candidate must show to become champion."""
@@ -97,12 +91,10 @@ def _model_name(name: str) -> str:
 
 
 def _model_settings(section: Any) -> ClassifierSettings:
-    if not isinstance(section, dict) or not isinstance(section.get("classifier"), str):
-        raise ValueError(f"expected a section with a key `classifier`, one of {', '.join(classifier_names())}")
-    try:
-        return settings_class(section["classifier"]).model_validate(section)
-    except UserError as error:
-        raise ValueError(str(error)) from error
+    name = section.get("classifier") if isinstance(section, dict) else None
+    if name not in classifier_names():
+        raise ValueError(f"needs a key `classifier`, one of {', '.join(classifier_names())}, not {name!r}")
+    return settings_class(name).model_validate(section)
 
 
 ModelName = Annotated[str, AfterValidator(_model_name)]
@@ -122,9 +114,11 @@ class Params(Section):
     models: Annotated[dict[ModelName, ModelSettings], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _int8_of_models_only(self) -> Self:
+    def _export_fits_the_models(self) -> Self:
         if unknown := [name for name in self.export.int8 if name not in self.models]:
             raise ValueError(f"export.int8 names {', '.join(unknown)}: the models are {', '.join(self.models)}")
+        if self.export.serve == "int8" and not any(self.export.int8.values()):
+            raise ValueError("export.serve = 'int8', but export.int8 makes none: set a model there to static")
         return self
 
     def model(self, name: str) -> ClassifierSettings:
@@ -141,15 +135,11 @@ class Params(Section):
 def read(file: Path = paths.PARAMS) -> Params:
     """Read and check params.yaml; UserError names each key that is wrong, its value and what is allowed."""
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        return Params.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise UserError(f"{file} is missing: run from the repository root") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{file} holds no keys: restore it with `git checkout {file}`")
-    try:
-        return Params.model_validate(content)
     except ValidationError as error:
         raise UserError(f"{file}: {'; '.join(_line(mistake) for mistake in error.errors())}") from error
 
@@ -173,6 +163,6 @@ def _line(mistake: Any) -> str:
     if mistake["type"] == "missing":
         return f"{key} is missing"
     message = mistake["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if isinstance(mistake["input"], dict | ClassifierSettings):  # too long to repeat
+    if not key or isinstance(mistake["input"], dict | ClassifierSettings):  # too long to repeat
         return f"{key}: {message}" if key else message
     return f"{key} = {mistake['input']!r}: {message}"

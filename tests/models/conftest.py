@@ -1,14 +1,20 @@
-"""A reporter that remembers, and every small classifier in turn."""
+"""A reporter that remembers, every small classifier in turn, and trainings that are interrupted."""
 
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from stages.models import prepare_frameworks
 from stages.models.base import Classifier
+from stages.training import fit
+from stages.training.checkpoints import Checkpoints
 from stages.training.progress import Reporter
 from tests.models import small
+from tests.models.small import CPU, tinted
 
 prepare_frameworks()
 
@@ -23,6 +29,36 @@ class Reports:
             on_step=lambda step, metrics: self.steps.append((step, metrics)),
             on_epoch=lambda epoch, metrics: self.epochs.append((epoch, metrics)),
         )
+
+
+class Interrupted(Exception):  # noqa: N818
+    """What interrupts a training."""
+
+
+def assert_resumes(make: Callable[[], Classifier], folder: Path, *interruptions: int) -> None:
+    """Interrupted after these steps, three epochs of 40 steps report and end as without, bit for bit."""
+
+    def run(checkpoints: Checkpoints | None = None, last_step: int = 120) -> tuple[Reports, bytes]:
+        def interrupt(step: int, metrics: dict[str, float]) -> None:
+            if step > last_step:
+                raise Interrupted
+            reports.reporter.on_step(step, metrics)
+
+        classifier, reports = make(), Reports()
+        reporter = replace(reports.reporter, on_step=interrupt)
+        train, val = tinted(16 * 40 - 3), tinted(50, seed=1)
+        with suppress(Interrupted):
+            fit(classifier, train, val, epochs=3, compute=CPU, reporter=reporter, checkpoints=checkpoints)
+        return reports, classifier.save_weights(folder).read_bytes()
+
+    expected, weights = run()
+    assert [step for step, _ in expected.steps] == [20, 40, 60, 80, 100, 120]
+    assert [epoch for epoch, _ in expected.epochs] == [1, 2, 3]
+    for last_step in (*interruptions, 120):
+        resumed, found = run(Checkpoints(folder / "checkpoints", {}, minutes=1e-9), last_step)
+    assert resumed.steps == expected.steps[interruptions[-1] // 20 :]
+    assert resumed.epochs == expected.epochs[interruptions[-1] // 40 :]
+    assert found == weights
 
 
 @pytest.fixture

@@ -19,13 +19,15 @@ class LinearKeras(KerasClassifier):
     head_steps = 3
 
     def build(self, dtype_policy: str) -> keras.Model:
-        with session.seeded(self.seed), session.dtype_policy(dtype_policy):
+        with session.seeded(self.seed):
+            keras.config.set_dtype_policy(dtype_policy)
             images = keras.Input((self.image_size, self.image_size, 3), dtype="uint8", name="images")
             pixels = keras.layers.Rescaling(1 / 255, name="rescaling")(images)
             pixels = keras.layers.Flatten(name="flatten")(keras.layers.AveragePooling2D(8, name="pool")(pixels))
             features = keras.layers.Dense(8, name="body")(pixels)
             features = keras.layers.BatchNormalization(momentum=0.5, name="norm")(features)
             logits = keras.layers.Dense(self.num_classes, dtype="float32", name="head")(features)
+            keras.config.set_dtype_policy("float32")
             return keras.Model(images, logits, name="small")
 
     def initialize(self) -> None:

@@ -16,40 +16,45 @@ def examples() -> LabeledImages:
     return LabeledImages(images, np.arange(50))
 
 
-def test_an_epoch_visits_every_example_once(examples):
+def test_an_epoch_visits_every_example_once_and_leaves_it_as_it_is(examples):
     batches = Batches(examples, batch_size=16, seed=3)
-    labels = [batch.labels for batch in batches.epoch(0)]
-    assert [len(batch) for batch in labels] == [16, 16, 16, 2]
-    assert len(batches) == 4
-    assert sorted(np.concatenate(labels)) == list(range(50))
+    seen = list(batches.epoch(0))
+    assert [len(batch.labels) for batch in seen] == [16, 16, 16, 2]
+    assert (len(batches), {batch.share for batch in seen}) == (4, {1})
+    assert sorted(np.concatenate([batch.labels for batch in seen])) == list(range(50))
+    np.testing.assert_array_equal(seen[0].images, examples.images[seen[0].labels])
+    steps = [(0, 4), (2, 4), (4 * 3 + 3, 4 * 4), (5, 5)]
+    assert [batches.images_between(*pair) for pair in steps] == [50, 18, 2, 0]
 
 
-def test_a_batch_is_a_function_of_seed_epoch_and_index(examples):
-    batches = Batches(examples, 16, seed=3, crop_padding=4, flip=True)
-    whole = list(batches.epoch(2))
-    later = list(Batches(examples, 16, seed=3, crop_padding=4, flip=True).epoch(2, start=2))
-    alone = batches.batch(2, 3)
-    for expected, found in ((whole[2], later[0]), (whole[3], later[1]), (whole[3], alone)):
-        np.testing.assert_array_equal(expected.images, found.images)
-        np.testing.assert_array_equal(expected.labels, found.labels)
+@pytest.mark.parametrize(
+    "options", [{"crop_padding": 4, "flip": True}, {"mixup": 0.8}, {"cutmix": 1.0}, {"rand_augment": 9}]
+)
+def test_a_batch_is_a_function_of_seed_epoch_and_index(examples, options):
+    def batches(seed=3, **options):
+        return Batches(examples, 16, seed, **options)
+
+    random.seed(1), np.random.seed(1)
+    one = list(batches(**options).epoch(2))[1]
+    random.seed(2), np.random.seed(2)
+    state = random.getstate(), np.random.get_state()[1].tolist()
+    for again in (next(batches(**options).epoch(2, start=1)), batches(**options).batch(2, 1)):
+        np.testing.assert_array_equal(one.images, again.images)
+        np.testing.assert_array_equal(one.labels, again.labels)
+        assert one.share == again.share
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == state, "the caller's random numbers"
+    plain = batches().batch(2, 1)
+    np.testing.assert_array_equal(one.labels, plain.labels)
+    assert not np.array_equal(one.images, plain.images)
+    assert one.images.dtype == np.uint8
+    for other in (batches(seed=4).batch(2, 1), batches().batch(1, 1)):
+        assert not np.array_equal(other.labels, one.labels)
 
 
-@pytest.mark.parametrize(("seed", "epoch"), [(4, 2), (3, 1)])
-def test_other_seeds_and_epochs_give_other_batches(examples, seed, epoch):
-    one, other = Batches(examples, 16, seed=3).batch(2, 0), Batches(examples, 16, seed=seed).batch(epoch, 0)
-    assert not np.array_equal(one.labels, other.labels)
-
-
-def test_augmentation_draws_differ_between_batches_and_from_the_order(examples):
+def test_augmentation_draws_differ_between_batches(examples):
     same = LabeledImages(np.repeat(examples.images[:1], 32, axis=0), np.zeros(32, np.int64))
     batches = Batches(same, 16, seed=0, crop_padding=4, flip=True)
     assert not np.array_equal(batches.batch(0, 0).images, batches.batch(0, 1).images)
-
-
-def test_without_augmentation_images_stay_as_they_are(examples):
-    batch = Batches(examples, 16, seed=3).batch(0, 0)
-    np.testing.assert_array_equal(batch.images, examples.images[batch.labels])
-    assert batch.share == 1
 
 
 def test_a_crop_is_a_window_of_the_mirrored_border_image(examples):
@@ -68,31 +73,6 @@ def test_about_half_of_the_images_are_mirrored_left_to_right(examples):
     mirrored = sum(np.array_equal(one, image[0][:, ::-1]) for one in flipped)
     assert 150 < mirrored < 250
     assert all(np.array_equal(one, image[0]) or np.array_equal(one, image[0][:, ::-1]) for one in flipped)
-
-
-def test_steps_count_their_images_also_in_a_smaller_last_batch(examples):
-    batches = Batches(examples, 16, seed=0)
-    assert batches.images_between(0, 4) == 50
-    assert batches.images_between(2, 4) == 18
-    assert batches.images_between(4 * 3 + 3, 4 * 4) == 2
-    assert batches.images_between(5, 5) == 0
-
-
-@pytest.mark.parametrize("options", [{"mixup": 0.8}, {"cutmix": 1.0}, {"rand_augment": 9}])
-def test_mixed_and_distorted_batches_are_functions_of_seed_epoch_and_index_too(examples, options):
-    batches = Batches(examples, 16, seed=3, **options)
-    random.seed(1), np.random.seed(1)
-    one = batches.batch(2, 1)
-    random.seed(2), np.random.seed(2)
-    state = random.getstate(), np.random.get_state()[1].tolist()
-    again = Batches(examples, 16, seed=3, **options).batch(2, 1)
-    np.testing.assert_array_equal(one.images, again.images)
-    assert one.share == again.share
-    assert (random.getstate(), np.random.get_state()[1].tolist()) == state, "the caller's random numbers"
-    plain = Batches(examples, 16, seed=3).batch(2, 1)
-    np.testing.assert_array_equal(one.labels, plain.labels)
-    assert not np.array_equal(one.images, plain.images)
-    assert one.images.dtype == np.uint8
 
 
 def test_mixup_blends_each_image_with_its_partner(examples):

@@ -1,8 +1,6 @@
 """What every classifier does, whatever its framework: learn, report, save, load, and stop with one line."""
 
 import random
-import signal
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -16,6 +14,7 @@ from stages.models import classifier_class, load, save
 from stages.training import fit, runs_in_processes
 from stages.training.batches import LabeledImages
 from stages.training.progress import Reporter
+from tests.models.conftest import assert_resumes
 from tests.models.small import CPU, SMALL, classifier, tinted
 
 
@@ -52,29 +51,20 @@ def test_training_learns_and_reports_what_the_network_does(make, reports, tmp_pa
     assert trained.resolved["threads"] >= 1
 
 
-def test_the_seed_decides_every_bit(make, tmp_path):
+def test_the_seed_decides_every_bit_and_the_callers_random_numbers_stay(make, tmp_path):
     contents, initial = [], []
     for run, seed in enumerate((1, 1, 2)):
+        states = random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()
         trained = make(seed=seed)
         initial.append(trained.save_weights(tmp_path).read_bytes())
         fit(trained, tinted(48), tinted(16, seed=1), epochs=1, compute=CPU)
+        assert (random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()) == states
         (tmp_path / str(run)).mkdir()
         contents.append(trained.save_weights(tmp_path / str(run)).read_bytes())
         random.random(), np.random.rand(), torch.rand(1)  # what others draw does not matter
     for first, same, other in (initial, contents):
         assert first == same
         assert (len(first), first != other) == (len(other), True)
-
-
-def test_the_callers_random_numbers_stay_as_they_were(make):
-    def drawn():
-        return random.random(), np.random.rand(), float(torch.rand(1))
-
-    random.seed(5), np.random.seed(5), torch.manual_seed(5)
-    expected = drawn()
-    random.seed(5), np.random.seed(5), torch.manual_seed(5)
-    fit(make(), tinted(32), tinted(16), epochs=1, compute=CPU)
-    assert drawn() == expected
 
 
 @pytest.mark.parametrize("model", SMALL)
@@ -136,7 +126,6 @@ def test_a_loss_that_diverges_ends_the_training_with_one_line(make):
         ("vit_scratch", RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")),
         ("vit_scratch", MemoryError()),
         ("mobilenet_transfer", tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")),
-        ("mobilenet_transfer", MemoryError()),
     ],
 )
 def test_too_little_memory_is_one_line_that_names_the_batch_size(model, error):
@@ -145,21 +134,18 @@ def test_too_little_memory_is_one_line_that_names_the_batch_size(model, error):
     assert "\n" not in str(caught.value)
 
 
-def test_other_errors_keep_their_names(make):
-    with pytest.raises(RuntimeError, match="something else"):
-        reporter = ending_epochs_with(RuntimeError("something else"))
-        fit(make(), tinted(32), tinted(16), epochs=1, compute=CPU, reporter=reporter)
+@pytest.mark.parametrize("error", [RuntimeError("something else"), KeyboardInterrupt("something else")])
+def test_other_errors_keep_their_names(error):
+    with pytest.raises(type(error), match="something else"):
+        built = classifier("vit_scratch")
+        fit(built, tinted(32), tinted(16), epochs=1, compute=CPU, reporter=ending_epochs_with(error))
 
 
-def test_ctrl_c_ends_a_training_as_it_does_elsewhere(make):
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells make background jobs ignore it
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            reporter = Reporter(on_epoch=lambda epoch, metrics: signal.raise_signal(signal.SIGINT))
-            fit(make(), tinted(32), tinted(16), epochs=1, compute=CPU, reporter=reporter)
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, before)
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "interruptions"), [("vit_scratch", (120,)), *((model, (20, 60)) for model in SMALL)])
+def test_an_interrupted_training_ends_with_the_bits_of_a_whole_one(model, interruptions, tmp_path):
+    dropout = {"vit_scratch": {"dropout": 0.1}, "mobilenet_transfer": {"dropout": 0.2}}  # random numbers of their own
+    assert_resumes(lambda: classifier(model, **dropout.get(model, {})), tmp_path, *interruptions)
 
 
 def test_only_torch_networks_trained_as_a_whole_share_a_training_between_processes():
@@ -169,35 +155,28 @@ def test_only_torch_networks_trained_as_a_whole_share_a_training_between_process
     assert not runs_in_processes(classifier("mobilenet_transfer"))
 
 
-def test_an_unknown_classifier_is_refused_with_the_known_ones():
+def test_what_cannot_be_built_is_refused():
     with pytest.raises(UserError, match="choose one of mobilenet_transfer, vit_scratch, vit_transfer"):
         classifier_class("resnet")
-
-
-def damage(folder: Path, how: str) -> None:
-    weights, description = folder / "weights.safetensors", folder / "classifier.json"
-    if how == "one bit of the weights":
-        content = bytearray(weights.read_bytes())
-        content[-1] ^= 1
-        weights.write_bytes(content)
-    elif how == "other settings":
-        description.write_text(description.read_text().replace('"depth": 1', '"depth": 2'))
-    else:
-        (weights if how == "no weights" else description).unlink()
+    with pytest.raises(UserError, match="vit_scratch: patch_size = 5 does not divide image size 32"):
+        classifier("vit_scratch", patch_size=5)
 
 
 @pytest.mark.parametrize(
-    ("how", "message"),
+    ("file", "change", "message"),
     [
-        ("one bit of the weights", "weights.safetensors is missing or damaged"),
-        ("no weights", "weights.safetensors is missing or damaged"),
-        ("no description", r"cannot read .*classifier\.json"),
-        ("other settings", "does not fit vit_scratch"),
+        ("weights.safetensors", lambda content: content[:-1] + bytes([content[-1] ^ 1]), "is missing or damaged"),
+        ("weights.safetensors", None, "is missing or damaged"),
+        ("classifier.json", None, r"cannot read .*classifier\.json"),
+        ("classifier.json", lambda content: content.replace(b'"depth": 1', b'"depth": 2'), "does not fit vit_scratch"),
     ],
 )
-def test_a_damaged_classifier_is_not_loaded(tmp_path, how, message):
+def test_a_damaged_classifier_is_not_loaded(tmp_path, file, change, message):
     save(classifier("vit_scratch"), tmp_path)
-    damage(tmp_path, how)
+    content = (tmp_path / file).read_bytes()
+    (tmp_path / file).unlink()
+    if change:
+        (tmp_path / file).write_bytes(change(content))
     with pytest.raises(UserError, match=message) as caught:
         load(tmp_path)
     assert "\n" not in str(caught.value)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.changed_params import changed_params
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
@@ -18,30 +20,15 @@ SECTION = {
     **{"classifier": NAME, "epochs": None, "batch_size": 16, "crop_padding": 0, "flip": True},
     **{"width": 16, "lr": 0.003, "weight_decay": 0.01},
 }
-COMMANDS = (
-    ("git", "init", "-q"),
-    ("git", "add", "-A"),
-    ("git", "commit", "-qm", "start"),
-    ("dvc", "repro", "compare"),
-)
-
-
-def edit(file: Path, change) -> None:
-    content = yaml.safe_load(file.read_text())
-    change(content)
-    file.write_text(yaml.safe_dump(content, sort_keys=False))
-
-
-def add(dvc: dict) -> None:
-    dvc["vars"][0]["pipeline"] = {NAME: {"classifier": NAME, "engine": "torch_engine"}}  # without the others: quicker
-
-
-def set_params(params: dict) -> None:
-    params["models"] = {NAME: SECTION}
-    params["export"]["int8"] = {NAME: None}
-    params["data"] |= {"source": "demo", "demo": {"train_per_class": 8, "test_per_class": 2}, "val_fraction": 0.25}
-    params["robustness"]["images"] = 40
-    params["compute"]["threads"] = 1
+CHANGES = {
+    "models": {NAME: SECTION},  # without the others: quicker
+    "export.int8": {NAME: None},
+    "data.source": "demo",
+    "data.demo": {"train_per_class": 8, "test_per_class": 2},
+    "data.val_fraction": 0.25,
+    "robustness.images": 40,
+    "compute.threads": 1,
+}
 
 
 def test_a_fourth_model_is_trained_exported_measured_and_compared(tmp_path):
@@ -51,12 +38,14 @@ def test_a_fourth_model_is_trained_exported_measured_and_compared(tmp_path):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, tmp_path / name)
     shutil.copytree(Path(__file__).parent / NAME, tmp_path / "stages/models" / NAME)
-    edit(tmp_path / "dvc.yaml", add)
-    edit(tmp_path / "params.yaml", set_params)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for command in COMMANDS:
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed_params(CHANGES), sort_keys=False))
+    dvc = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    dvc["vars"][0]["pipeline"] = {NAME: {"classifier": NAME, "engine": "torch_engine"}}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump(dvc, sort_keys=False))
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for command in ("git init -q", "git add -A", "git commit -qm start", "dvc repro compare"):
         done = subprocess.run(
-            command, cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=600
+            command.split(), cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
         )
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     parity = json.loads((tmp_path / f"data/onnx/{NAME}/export.json").read_text())["parity"]

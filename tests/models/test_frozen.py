@@ -97,29 +97,14 @@ def test_a_crash_leaves_no_features_that_are_half_there(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("model", ["vit_transfer", "mobilenet_transfer"])
-def test_another_head_does_not_touch_the_backbone_and_the_network_does_what_was_reported(
-    model, reports, tmp_path, monkeypatch
-):
+def test_the_network_does_what_was_reported_and_its_backbone_is_left_alone(model, reports, tmp_path):
     train, val = tinted(200), tinted(80, seed=1)
-
-    def fitted(**head):
-        built = classifier(model, finetune="head", **head)
-        resolve(built, CPU)
-        before = built.features(val.images)
-        cache = FeatureCache(tmp_path, {"data": "d"})
-        fit(built, train, val, epochs=1, compute=CPU, reporter=reports.reporter, features=cache)
-        return built, before
-
-    first, before = fitted()
-    logits = first.logits(val.images)
-    assert (logits.argmax(1) == val.labels).mean() == pytest.approx(reports.epochs[0][1]["val_top1"], abs=0.02)
-    if model == "vit_transfer":  # a random MobileNet sees next to nothing
-        assert reports.epochs[0][1]["val_top1"] > 0.5
-    assert first.resolved["head_C"] > 0
-    np.testing.assert_array_equal(first.features(val.images), before)
-    once = type(first).features
-    monkeypatch.setattr(
-        type(first), "features", lambda self, images: once(self, images) if len(images) == 80 else pytest.fail("again")
-    )
-    again, _ = fitted(label_smoothing=0.2, head_lr=0.5)
-    assert np.array_equal(again.logits(val.images), logits)
+    built, cache = classifier(model, finetune="head"), FeatureCache(tmp_path, {"data": "d"})
+    resolve(built, CPU)
+    before = built.features(val.images)
+    fit(built, train, val, epochs=1, compute=CPU, reporter=reports.reporter, features=cache)
+    top1 = (built.logits(val.images).argmax(1) == val.labels).mean()
+    assert top1 == pytest.approx(reports.epochs[0][1]["val_top1"], abs=0.02)
+    assert model == "mobilenet_transfer" or top1 > 0.5  # a random MobileNet sees next to nothing
+    assert built.resolved["head_C"] > 0
+    np.testing.assert_array_equal(built.features(val.images), before)

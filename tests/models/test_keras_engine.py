@@ -4,9 +4,7 @@ import hashlib
 import os
 import pickle
 import socket
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,10 +16,9 @@ from stages.models.keras_engine.model import Phase
 from stages.models.keras_engine.weights import download_weights, read_weights
 from stages.training import fit
 from stages.training.batches import Batches
-from stages.training.checkpoints import Checkpoints
 from stages.training.keras_engine.device import precision
 from stages.training.keras_engine.loop import Data, compiled
-from stages.training.progress import Reporter
+from tests.models.conftest import assert_resumes
 from tests.models.linear_keras import keras, linear_keras
 from tests.models.small import CPU, tinted
 
@@ -36,42 +33,14 @@ def test_training_data_are_the_batches_of_the_epoch_in_their_order():
         assert np.allclose(targets, expected)
 
 
-@pytest.mark.parametrize("head_steps", [0, 3, 13, 24])
-def test_phases_make_up_every_step_and_epoch_once(reports, head_steps):
-    classifier = linear_keras()
-    classifier.head_steps = head_steps
-    fit(classifier, tinted(120), tinted(50, seed=1), epochs=3, compute=CPU, reporter=reports.reporter)
-    assert [epoch for epoch, _ in reports.epochs] == [1, 2, 3]
-    assert [step for step, _ in reports.steps] == [20]  # of 3 x 8
-
-
-class Interrupted(Exception):  # noqa: N818
-    """What interrupts a training."""
-
-
-@pytest.mark.parametrize(("head_steps", "interrupted_at"), [(13, 20), (40, 40), (60, 40), (60, 60), (120, 100)])
-def test_a_training_resumes_in_any_phase(reports, tmp_path, head_steps, interrupted_at):
-    train, val = tinted(16 * 40 - 3), tinted(50, seed=1)  # 40 steps an epoch: 40 is the end of one
-
-    def run(reporter, checkpoints=None):
+@pytest.mark.parametrize(("head_steps", "interruption"), [(0, 20), (13, 20), (40, 40), (60, 40), (60, 60), (120, 100)])
+def test_a_training_resumes_in_any_phase(tmp_path, head_steps, interruption):
+    def make():
         classifier = linear_keras()
         classifier.head_steps = head_steps
-        fit(classifier, train, val, epochs=3, compute=CPU, reporter=reporter, checkpoints=checkpoints)
-        return classifier.network.get_weights()
+        return classifier
 
-    def interrupt(step, metrics):
-        if step > interrupted_at:
-            raise Interrupted
-
-    expected = run(reports.reporter)
-    with pytest.raises(Interrupted):
-        run(Reporter(on_step=interrupt), Checkpoints(tmp_path, {}, minutes=1e-9))
-    resumed = type(reports)()
-    found = run(resumed.reporter, Checkpoints(tmp_path, {}, minutes=1e-9))
-    assert [step for step, _ in resumed.steps] == list(range(interrupted_at + 20, 121, 20))
-    assert resumed.steps == reports.steps[interrupted_at // 20 :]
-    assert resumed.epochs == reports.epochs[interrupted_at // 40 :]
-    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert_resumes(make, tmp_path, interruption)
 
 
 def test_an_epochs_training_metrics_are_means_over_all_its_images(reports):
@@ -92,13 +61,6 @@ def test_weight_decay_pulls_on_matrices_only():
     model = compiled(linear_keras().network, Phase(1, lambda layer: True, optimizer), 0.0)
     decayed = {v.path for v in model.trainable_variables if optimizer._use_weight_decay(v)}
     assert decayed == {v.path for v in model.trainable_variables if v.path.endswith("kernel")}
-
-
-def test_logits_of_many_sizes_take_one_trace():
-    classifier = linear_keras()
-    for count in (600, 1, 0):
-        assert classifier.logits(tinted(600).images[:count]).shape == (count, 4)
-    assert classifier._forward.experimental_get_tracing_count() == 1
 
 
 def test_parameters_and_multiply_adds_are_those_of_the_layers():
@@ -127,7 +89,7 @@ def test_weights_that_do_not_fit_are_refused_in_one_line_and_a_pickle_is_never_r
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
     for name in (*contents, "other.weights.h5", "missing.weights.h5", "."):
-        with pytest.raises(UserError, match="expected what mobilenet_transfer saved") as caught:
+        with pytest.raises(UserError, match="cannot read what mobilenet_transfer saved") as caught:
             classifier.load_weights(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -146,67 +108,36 @@ def test_the_older_h5_layout_is_read_too(tmp_path):
     assert np.array_equal(network.get_weights()[0], expected[0])
 
 
-CONTENT = b"weights"
+CONTENT, URL = b"weights", "http://127.0.0.1:1/weights.h5"
 MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
-@pytest.fixture
-def served(tmp_path, monkeypatch):
-    """The address of a file on a server of our own; Keras' cache is empty."""
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    (tmp_path / "served").mkdir()
-    (tmp_path / "served/weights.h5").write_bytes(CONTENT)
-    server = ThreadingHTTPServer(
-        ("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
-    )
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/weights.h5"
-    server.shutdown()
-    server.server_close()
+def test_weights_are_downloaded_once_into_keras_cache_and_others_not_kept(monkeypatch, tmp_path):
+    served = [b"others", CONTENT]
 
+    def download(url, file, pooch):
+        Path(file).write_bytes(served.pop(0))
 
-def test_weights_are_downloaded_once_into_keras_cache(served, tmp_path):
-    file = download_weights(served, MD5, "the weights")
-    assert file == tmp_path / "keras/models/weights.h5"
-    assert file.read_bytes() == CONTENT
-    (tmp_path / "served/weights.h5").unlink()
-    assert download_weights(served, MD5, "the weights") == file
-    file.write_bytes(b"damaged")
-    with pytest.raises(UserError, match="404"):
-        download_weights(served, MD5, "the weights")
-
-
-def test_another_content_is_refused_and_not_kept(served, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr(weights.pooch, "HTTPDownloader", lambda **options: download)
     with pytest.raises(UserError, match="hash"):
-        download_weights(served, "0" * 32, "the weights")
-    assert list((tmp_path / "keras/models").iterdir()) == []
+        download_weights(URL, MD5, "the weights")
+    assert list((tmp_path / "models").iterdir()) == []
+    for _ in range(2):
+        file = download_weights(URL, MD5, "the weights")
+        assert (file, file.read_bytes()) == (tmp_path / "models/weights.h5", CONTENT)
 
 
 def test_a_server_that_is_not_there_or_never_answers_is_one_line_with_the_ways_on(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setattr(weights, "TIMEOUT", (0.2, 0.2))
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        for port in (silent.getsockname()[1], 1):
-            url = f"http://127.0.0.1:{port}/weights.h5"
+        for url in (f"http://127.0.0.1:{silent.getsockname()[1]}/weights.h5", URL):
             with pytest.raises(UserError) as caught:
                 download_weights(url, MD5, "the weights of Some Network")
             for part in ("Some Network", url, "path of a file", "random"):
                 assert part in str(caught.value)
             assert "\n" not in str(caught.value)
-
-
-def test_another_keras_backend_is_named(monkeypatch):
-    monkeypatch.setattr(keras.config, "backend", lambda: "torch")
-    with pytest.raises(UserError, match="Keras runs on torch .* KERAS_BACKEND"):
-        linear_keras()
-
-
-def test_threads_that_come_too_late_are_told(capsys):
-    linear_keras()  # from here on TensorFlow runs
-    session.configure(Compute(accelerator="cpu", threads=session.num_threads()))
-    assert capsys.readouterr().out == ""
-    session.configure(Compute(accelerator="cpu", threads=63))
-    assert f"keeps the devices and the {session.num_threads()} CPU threads" in capsys.readouterr().out
 
 
 def test_a_gpu_that_is_not_there_is_named_instead_of_replaced(monkeypatch):

@@ -52,42 +52,29 @@ def unchanged(before, after):
 
 
 @pytest.mark.slow
-def test_random_start_trains_everything_and_learns(reports):
-    built, val = mobilenet(lr=0.003), tinted(100, seed=1)
+@pytest.mark.parametrize(
+    ("start", "finetune", "kept"),
+    [("random", "full", set()), ("file", "full", {"norm"}), ("file", "head", {"norm", "backbone"})],
+)
+def test_pretrained_batchnorm_is_left_alone_and_by_a_head_the_whole_backbone(
+    backbone_file, reports, start, finetune, kept
+):
+    weights, count = ("random", 320) if start == "random" else (backbone_file, 100)
+    built = mobilenet(weights=weights, finetune=finetune, lr=0.003)
     before = weights_by_kind(built)
-    fit(built, tinted(320), val, epochs=4, compute=CPU, reporter=reports.reporter)
-    assert unchanged(before, weights_by_kind(built)) == set()
-    last = reports.epochs[-1][1]
-    assert last["val_top1"] > 0.8
-    assert last["learning_rate"] == pytest.approx(0, abs=1e-6)
-    assert (built.logits(val.images).argmax(1) == val.labels).mean() == pytest.approx(last["val_top1"], abs=1e-6)
-    assert built.resolved["weights"] == "random"
-    assert "weights_sha256" not in built.resolved
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("finetune", "kept"), [("full", {"norm"}), ("head", {"norm", "backbone"})])
-def test_from_a_file_training_leaves_batchnorm_alone_and_a_head_the_backbone(backbone_file, finetune, kept):
-    built = mobilenet(weights=backbone_file, finetune=finetune)
-    before = weights_by_kind(built)
-    fit(built, tinted(100), tinted(16, seed=1), epochs=2, compute=CPU)
+    fit(built, tinted(count), tinted(100, seed=1), epochs=4, compute=CPU, reporter=reports.reporter)
     assert unchanged(before, weights_by_kind(built)) == kept
-    assert built.resolved["weights"] == "file"
-    assert len(built.resolved["weights_sha256"]) == 64
+    assert built.resolved["weights"] == start
+    assert ("weights_sha256" in built.resolved) == (start == "file")
+    assert start == "file" or reports.epochs[-1][1]["val_top1"] > 0.8
 
 
 @pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({"head_fraction": 0.15}, [15, 85]),
-        ({"head_fraction": 0.0}, [0, 100]),
-        ({"head_fraction": 1.0}, [100, 0]),
-        ({"weights": "random"}, [0, 100]),
-    ],
+    ("start", "fraction", "expected"), [("file", 0.15, 15), ("file", 1.0, 100), ("random", 0.15, 0)]
 )
-def test_phases_share_out_all_steps(backbone_file, changes, expected):
-    built = mobilenet(**({"weights": backbone_file} | changes))
-    assert [phase.steps for phase in built.phases(100)] == expected
+def test_phases_share_out_all_steps(backbone_file, start, fraction, expected):
+    built = mobilenet(weights=backbone_file if start == "file" else start, head_fraction=fraction)
+    assert [phase.steps for phase in built.phases(100)] == [expected, 100 - expected]
 
 
 def test_learning_rate_rises_then_falls_to_zero(backbone_file):
@@ -97,25 +84,12 @@ def test_learning_rate_rises_then_falls_to_zero(backbone_file):
     for step in (0, 42, 85, 467, 849):
         rest.iterations.assign(step)
         rates.append(float(rest.learning_rate))
-    assert rates == [
-        pytest.approx(0, abs=2e-5),
-        pytest.approx(0.0005, rel=0.05),
-        pytest.approx(0.001, rel=0.01),
-        pytest.approx(0.0005, rel=0.05),
-        pytest.approx(0, abs=1e-6),
-    ]
+    assert rates == pytest.approx([0, 0.0005, 0.001, 0.0005, 0], abs=2e-5)
 
 
-@pytest.mark.parametrize(
-    ("variant", "weights", "message"),
-    [
-        ("large", "of small", "do not fit: expected .* MobileNetV3 large"),
-        ("small", "none.weights.h5", "none.weights.h5 .No such file.*MobileNetV3 small"),
-    ],
-)
-def test_weights_that_are_none_of_the_variant_are_refused_in_one_line(backbone_file, variant, weights, message):
-    with pytest.raises(UserError, match=message) as caught:
-        mobilenet(variant=variant, weights=backbone_file if weights == "of small" else weights)
+def test_weights_of_another_variant_are_refused_in_one_line(backbone_file):
+    with pytest.raises(UserError, match="cannot read the ImageNet weights of Keras' MobileNetV3 large") as caught:
+        mobilenet(variant="large", weights=backbone_file)
     assert "\n" not in str(caught.value)
 
 
@@ -132,11 +106,3 @@ def test_size_and_cost_are_those_of_the_paper():
     assert classifier.num_parameters == 939_120 + 576 * 100 + 100
     # 56 million with the original top, whose layers after the pooling take 1.6 million.
     assert classifier.multiply_adds() == pytest.approx(55e6, rel=0.02)
-
-
-def test_images_are_upsampled_within_their_range():
-    classifier = mobilenet(image_size=64)
-    upsample = classifier.network.get_layer("upsample")
-    images = np.full((2, 32, 32, 3), 255, np.uint8)
-    assert upsample(images).shape == (2, 64, 64, 3)
-    assert np.allclose(upsample(images), 255, atol=0.01)

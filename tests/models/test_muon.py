@@ -1,7 +1,5 @@
 """Muon in batches of matrices, against timm's, which takes them one by one."""
 
-import copy
-
 import torch
 from timm.optim import muon as timms
 from torch import Tensor
@@ -66,25 +64,3 @@ def test_other_parameters_move_as_by_adamw_also_beside_matrices() -> None:
     train(torch.optim.AdamW([{"params": others}, {"params": shadow}], lr=0.1, weight_decay=0.5), others, shadow)
     assert_close(ours, others)
     assert not torch.equal(matrices[0], parameters([(8, 8)])[0])
-
-
-def test_a_restored_optimizer_goes_on_as_if_it_had_never_stopped() -> None:
-    matrices, vectors = parameters(SHAPES), parameters([(8,)])
-
-    def optimizer() -> Muon:
-        return muon(
-            [{"params": matrices, "lr": 0.1, "weight_decay": 0.1, "muon": True}, {"params": vectors, "lr": 0.1}]
-        )
-
-    first = optimizer()
-    train(first, matrices, vectors)
-    state = copy.deepcopy((first.state_dict(), [p.detach() for p in matrices + vectors]))
-    train(first, matrices, vectors)
-    expected = [p.detach().clone() for p in matrices + vectors]
-
-    for parameter, value in zip(matrices + vectors, state[1], strict=True):
-        parameter.data.copy_(value)
-    second = optimizer()
-    second.load_state_dict(state[0])
-    train(second, matrices, vectors)
-    assert all(torch.equal(p, value) for p, value in zip(matrices + vectors, expected, strict=True))

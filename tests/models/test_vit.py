@@ -5,37 +5,33 @@ import timm
 import torch
 
 from stages.models.vit_scratch.vit import (
-    PatchEmbedding,
     StochasticDepth,
     VisionTransformer,
     attention,
     sine_cosine_grid,
 )
 
+RENAMED = {
+    "position_embedding": "pos_embed",
+    "patch_embedding.projection": "patch_embed.proj",
+    "attention.query": "attn.qkv",
+    "attention.output": "attn.proj",
+    "mlp.0": "mlp.fc1",
+    "mlp.3": "mlp.fc2",
+    "norm.": "fc_norm.",
+}
+
 
 def copy_into_timm(ours: VisionTransformer, theirs: torch.nn.Module) -> None:
-    state = ours.state_dict()
-    copied = {
-        "pos_embed": state["position_embedding"],
-        "patch_embed.proj.weight": state["patch_embedding.projection.weight"].reshape(
-            theirs.patch_embed.proj.weight.shape
-        ),
-        "patch_embed.proj.bias": state["patch_embedding.projection.bias"],
-    }
-    for kind in ("weight", "bias"):
-        copied[f"fc_norm.{kind}"] = state[f"norm.{kind}"]
-        copied[f"head.{kind}"] = state[f"head.{kind}"]
-    for index in range(len(ours.blocks)):
-        block = f"blocks.{index}."
-        for kind in ("weight", "bias"):
-            copied[f"{block}attn.qkv.{kind}"] = torch.cat(
-                [state[f"{block}attention.{part}.{kind}"] for part in ("query", "key", "value")]
-            )
-            copied[f"{block}attn.proj.{kind}"] = state[f"{block}attention.output.{kind}"]
-            copied[f"{block}mlp.fc1.{kind}"] = state[f"{block}mlp.0.{kind}"]
-            copied[f"{block}mlp.fc2.{kind}"] = state[f"{block}mlp.3.{kind}"]
-            for norm in ("norm1", "norm2"):
-                copied[f"{block}{norm}.{kind}"] = state[f"{block}{norm}.{kind}"]
+    state, expected, copied = ours.state_dict(), theirs.state_dict(), {}
+    for name, tensor in state.items():
+        if ".key." in name or ".value." in name:
+            continue
+        if ".query." in name:  # timm has one matrix for all three
+            tensor = torch.cat([state[name.replace("query", part)] for part in ("query", "key", "value")])
+        for our, their in RENAMED.items():
+            name = name.replace(our, their)
+        copied[name] = tensor.reshape(expected[name].shape)
     theirs.load_state_dict(copied)  # strict: every weight has its counterpart
 
 
@@ -52,29 +48,6 @@ def test_it_equals_timms_under_copied_weights(image_size, patch_size, heads, rat
     pixels = torch.randn(5, 3, image_size, image_size)
     with torch.inference_mode():
         torch.testing.assert_close(ours(pixels), theirs(pixels), rtol=1e-4, atol=1e-5)
-
-
-def test_patches_are_cut_row_by_row():
-    embedding = PatchEmbedding(patch_size=2, embed_dim=12)
-    with torch.no_grad():
-        embedding.projection.weight.copy_(torch.eye(12))
-        embedding.projection.bias.zero_()
-    pixels = torch.arange(2 * 3 * 4 * 6).reshape(2, 3, 4, 6).float()
-    patches = embedding(pixels)
-    assert patches.shape == (2, 6, 12)
-    torch.testing.assert_close(patches[1, 4].reshape(3, 2, 2), pixels[1, :, 2:4, 2:4])
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"patch_size": 5}, "patch_size = 5 does not divide the image's side of 32 pixels"),
-        ({"num_heads": 5}, "num_heads = 5 does not divide embed_dim = 192"),
-    ],
-)
-def test_sizes_that_do_not_divide_are_refused(changes, message):
-    with pytest.raises(ValueError, match=message):
-        VisionTransformer(32, num_classes=3, **changes)
 
 
 def test_at_first_every_class_is_as_likely():
@@ -109,17 +82,12 @@ def test_stochastic_depth_grows_with_the_block():
     assert [block.drop_path.rate for block in network.blocks] == pytest.approx([0, 0.1, 0.2])
 
 
-def test_positions_start_as_sines_and_cosines_that_tell_tokens_apart():
+def test_positions_start_as_sines_and_cosines():
     grid = sine_cosine_grid(8, 194)
     assert grid.shape == (64, 194)
     assert (grid[:, 192:] == 0).all()  # what four does not divide
     theirs = timm.layers.build_sincos2d_pos_embed([8, 8], 192, interleave_sin_cos=False)
     # timm orders the quarters otherwise.
     assert torch.allclose(grid[:, :192].sort(1).values, theirs.sort(1).values, atol=1e-5)
-    similarity = torch.nn.functional.normalize(grid, dim=1) @ torch.nn.functional.normalize(grid, dim=1).T
-    middle = similarity[27].reshape(8, 8)  # row 3, column 3
-    assert middle.argmax() == 27
-    assert middle[3, 4] > middle[3, 7]
-    assert middle[4, 3] > middle[7, 3]
     network = VisionTransformer(32, num_classes=3)
     assert network.position_embedding.square().mean().sqrt().item() == pytest.approx(0.3, rel=0.02)

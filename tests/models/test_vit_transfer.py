@@ -84,7 +84,7 @@ def test_weights_from_a_file_arrive_with_positions_resampled_and_a_new_head(tmp_
         ({"backbone": "deit_tiny_distilled_patch16_224"}, "no Vision Transformer with one head"),
         ({"image_size": 40}, "image_size = 40 is no multiple of the patch size 16"),
         ({"small_size": 24}, "small_size = 24 is no multiple of the patch size 16"),
-        ({"weights": "nowhere.safetensors"}, "weights = 'nowhere.safetensors' is no file"),
+        ({"weights": "nowhere.safetensors"}, "weights = 'nowhere.safetensors' is no .safetensors file"),
         ({"weights": "pretrained", "backbone": "test_vit4"}, "timm has no pretrained weights for test_vit4"),
     ],
 )
@@ -105,15 +105,11 @@ def test_weights_of_another_network_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("bad.safetensors", b"", "cannot build vit_tiny_patch16_224"),
-        ("bad.safetensors", b"\x80\x04K\x01.", "cannot build vit_tiny_patch16_224"),
-        ("weights.pth", b"\x80\x04K\x01.", "can hold code"),
-    ],
+    ("name", "message"),
+    [("bad.safetensors", "cannot build vit_tiny_patch16_224"), ("weights.pth", "others can hold code")],
 )
-def test_damaged_weights_and_pickles_are_refused(tmp_path, name, content, message):
-    (tmp_path / name).write_bytes(content)
+def test_damaged_weights_and_pickles_are_refused(tmp_path, name, message):
+    (tmp_path / name).write_bytes(b"\x80\x04K\x01.")
     with pytest.raises(UserError, match=message):
         vit_transfer(**VIT_TINY, weights=str(tmp_path / name))
 

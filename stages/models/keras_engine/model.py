@@ -42,12 +42,12 @@ class KerasClassifier(Classifier):
 
     def __init__(self, settings: ClassifierSettings, num_classes: int, image_size: int, seed: int = 0) -> None:
         super().__init__(settings, num_classes, image_size, seed)
-        session.check_keras()
+        keras.config.set_image_data_format("channels_last")  # whatever ~/.keras/keras.json says
         self.network = self.build("float32")
         self.initialize()
         # With the number of images left open one trace serves calls of every size.
-        images = tf.TensorSpec((None, image_size, image_size, 3), tf.uint8)
-        self._forward = tf.function(lambda images: self.network(images, training=False), input_signature=[images])
+        self.signature = [tf.TensorSpec((None, image_size, image_size, 3), tf.uint8)]
+        self._forward = tf.function(lambda images: self.network(images, training=False), input_signature=self.signature)
 
     @classmethod
     def configure(cls, compute: Compute) -> None:
@@ -81,9 +81,8 @@ class KerasClassifier(Classifier):
 
     def onnx_graph(self) -> ModelProto:
         self.network.trainable = False  # or BatchNormalization would be traced as in training
-        signature = [tf.TensorSpec((None, self.image_size, self.image_size, 3), tf.uint8)]
-        function = tf.function(self.forward_for_export, input_signature=signature)
-        graph, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=OPSET)
+        function = tf.function(self.forward_for_export, input_signature=self.signature)
+        graph, _ = tf2onnx.convert.from_function(function, input_signature=self.signature, opset=OPSET)
         return graph
 
     @property

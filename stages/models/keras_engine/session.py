@@ -3,7 +3,7 @@
 import os
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import keras
 import numpy as np
@@ -13,26 +13,13 @@ from stages.common.errors import UserError
 from stages.common.settings import Compute
 
 
-def check_keras() -> None:
-    """UserError where Keras was set up, by the environment or ~/.keras/keras.json, in a way that cannot work."""
-    if keras.config.backend() != "tensorflow":
-        raise UserError(
-            f"Keras runs on {keras.config.backend()} in this process, this classifier needs TensorFlow: "
-            "unset KERAS_BACKEND or set it to tensorflow"
-        )
-    if keras.config.image_data_format() != "channels_last":
-        raise UserError(
-            f"image_data_format = {keras.config.image_data_format()!r} in ~/.keras/keras.json: set it to channels_last"
-        )
-
-
 def configure(compute: Compute) -> None:
     """Set threads and devices; of GPUs take one at most, and of its memory only what is needed.
 
-    TensorFlow takes them only before its first computation: prints a line where it is too late. UserError where
-    `compute` asks for a GPU that is not there.
+    TensorFlow takes them only before its first computation; later it keeps those that it has. UserError where `compute`
+    asks for a GPU that is not there.
     """
-    try:
+    with suppress(RuntimeError):
         if compute.threads is not None:
             tf.config.threading.set_intra_op_parallelism_threads(compute.threads)
             tf.config.threading.set_inter_op_parallelism_threads(compute.threads)
@@ -40,9 +27,6 @@ def configure(compute: Compute) -> None:
         tf.config.set_visible_devices(visible, "GPU")
         for gpu in visible:
             tf.config.experimental.set_memory_growth(gpu, True)
-    except RuntimeError:
-        if compute.threads not in (None, num_threads()):
-            print(f"TensorFlow keeps the devices and the {num_threads()} CPU threads that it started with")
     if compute.accelerator in ("gpu", "mps") and not tf.config.get_visible_devices("GPU"):
         raise UserError(
             f"compute.accelerator = {compute.accelerator!r}, but TensorFlow sees no GPU here: set it to auto or cpu"
@@ -65,14 +49,3 @@ def seeded(seed: int) -> Iterator[None]:
     finally:
         random.setstate(python_state)
         np.random.set_state(numpy_state)
-
-
-@contextmanager
-def dtype_policy(name: str) -> Iterator[None]:
-    """Build layers under another policy: keras.applications takes none as an argument."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)

@@ -20,20 +20,15 @@ def read_weights(network: keras.Model, file: Path, expected: str) -> None:
     UserError where the file is missing, is no HDF5 file, or holds another network's weights.
     """
     try:
-        with file.open("rb"):
-            pass
-    except OSError as error:
-        raise UserError(f"cannot read the weights {file} ({error.strerror}): expected {expected}") from error
-    if file.suffix != ".h5" or not h5py.is_hdf5(file):
         # Keras would choose the reader by the name alone; a pickle or a .keras file must not get that far.
-        raise UserError(f"{file} is no HDF5 file with a name ending in .h5: expected {expected}")
-    try:
+        if file.suffix != ".h5" or not h5py.is_hdf5(file):
+            raise ValueError("it is missing, or no HDF5 file with a name ending in .h5")
         with warnings.catch_warnings(action="ignore"):  # about missing groups: the error says what matters
             network.load_weights(file)
     except Exception as error:
         # h5py and Keras raise whatever they meet: OSError, KeyError, ValueError, AttributeError ...
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"the weights {file} do not fit: expected {expected} ({reason})") from error
+        raise UserError(f"cannot read {expected} from {file}: {reason}") from error
 
 
 def download_weights(url: str, md5: str, expected: str) -> Path:

@@ -49,14 +49,15 @@ class MobilenetTransfer(FinetunedClassifier, KerasClassifier):
             upsample = keras.layers.Resizing(
                 s.image_size, s.image_size, interpolation="bicubic", dtype="float32", name="upsample"
             )
-            with session.dtype_policy(dtype_policy):
-                backbone = architecture[s.variant](
-                    input_shape=(s.image_size, s.image_size, 3),
-                    include_top=False,
-                    pooling="avg",
-                    weights=None,
-                    name="backbone",
-                )
+            keras.config.set_dtype_policy(dtype_policy)  # keras.applications takes none as an argument
+            backbone = architecture[s.variant](
+                input_shape=(s.image_size, s.image_size, 3),
+                include_top=False,
+                pooling="avg",
+                weights=None,
+                name="backbone",
+            )
+            keras.config.set_dtype_policy("float32")
             dropout = keras.layers.Dropout(s.dropout, seed=self.seed, dtype="float32", name="dropout")
             head = keras.layers.Dense(self.num_classes, dtype="float32", name="head")
             network = keras.Model(images, head(dropout(backbone(upsample(images)))), name=s.classifier)
@@ -72,8 +73,7 @@ class MobilenetTransfer(FinetunedClassifier, KerasClassifier):
 
     def initialize(self) -> None:
         s = self.settings
-        self.random_start = s.weights == "random"
-        if self.random_start:
+        if s.weights == "random":
             self.resolved["weights"] = "random"
             return
         expected = f"the ImageNet weights of Keras' MobileNetV3 {s.variant} without its top"
@@ -87,10 +87,6 @@ class MobilenetTransfer(FinetunedClassifier, KerasClassifier):
             "weights": "pretrained" if s.weights == "pretrained" else "file",
             "weights_sha256": file_sha256(file),
         }
-
-    def load_weights(self, file: Path) -> None:
-        super().load_weights(file)
-        self.random_start = False
 
     def forward_for_export(self, images: tf.Tensor) -> tf.Tensor:
         # Bicubic upsampling as two matrix products: runtimes disagree on the operator Resize (by 0.05 in a logit, seen
@@ -122,7 +118,8 @@ class MobilenetTransfer(FinetunedClassifier, KerasClassifier):
 
     def phases(self, steps: int) -> list[Phase]:
         s = self.settings
-        head_steps = 0 if self.random_start else round(s.head_fraction * steps)
+        random_start = s.weights == "random"
+        head_steps = 0 if random_start else round(s.head_fraction * steps)
         rest = steps - head_steps
         return [
             Phase(head_steps, lambda layer: layer.name == "head", keras.optimizers.Adam(s.head_lr)),
@@ -131,7 +128,7 @@ class MobilenetTransfer(FinetunedClassifier, KerasClassifier):
                 # Frozen BatchNorm layers keep the statistics that the pretrained weights were made for; files in which
                 # they are folded into the convolutions hold no statistics at all. Keras 3 looks at `trainable` only:
                 # calling the backbone with training=False does not freeze them within fit.
-                lambda layer: self.random_start or not isinstance(layer, keras.layers.BatchNormalization),
+                lambda layer: random_start or not isinstance(layer, keras.layers.BatchNormalization),
                 keras.optimizers.AdamW(_rise_and_fall(s.lr, rest), weight_decay=s.weight_decay),
             ),
         ]

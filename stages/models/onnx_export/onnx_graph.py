@@ -14,12 +14,9 @@ IR_VERSION = 9  # of the file format: the one that came with opset 19, which the
 def write(graph: onnx.ModelProto, file: Path) -> None:
     """Write what Classifier.onnx_graph gave: the same network, the same bytes, in any process.
 
-    UserError where the graph is no valid ONNX, or holds operators that are not ONNX's own.
+    UserError where the graph is no valid ONNX, or holds operators that are not ONNX's own: only its opset is named.
     """
     canonical = _canonical(graph)
-    custom = sorted({f"{node.domain}.{node.op_type}" for node in canonical.graph.node if node.domain})
-    if custom:
-        raise UserError(f"the exported graph holds operators that are not ONNX's own: {', '.join(custom)}")
     try:
         onnx.checker.check_model(canonical, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -39,15 +36,10 @@ def _canonical(graph: onnx.ModelProto) -> onnx.ModelProto:
     nodes: list[onnx.NodeProto] = []
     initializers: list[onnx.TensorProto] = []
     for number, node in enumerate(source.node):
-        if any(
-            attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for attribute in node.attribute
-        ):
-            raise UserError(f"the exported graph holds a graph within a {node.op_type}: it cannot be written")
         for name in node.input:
             if name not in names:  # in the order of a valid graph only initializers are new
                 names[name] = f"w{len(initializers)}"
-                tensor = onnx.TensorProto()
-                tensor.CopyFrom(stored[name])
+                tensor = stored[name]
                 tensor.name, tensor.doc_string = names[name], ""
                 del tensor.metadata_props[:]
                 initializers.append(tensor)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -54,10 +55,12 @@ def quantize(file: Path, target: Path, method: Method, images: np.ndarray) -> No
     if method == "dynamic":
         ort.quantize_dynamic(model, target, weight_type=ort.QuantType.QInt8, **settings)
     else:
+        starts = range(0, len(images), CALIBRATION_BATCH)
+        batches = iter([{onnx_graph.INPUT: images[start : start + CALIBRATION_BATCH]} for start in starts])
         ort.quantize_static(
             model,
             target,
-            _Batches(images),
+            SimpleNamespace(get_next=lambda: next(batches, None)),
             activation_type=ort.QuantType.QUInt8,
             weight_type=ort.QuantType.QInt8,
             # Ranges are the mean over batches of their extremes; sums leave a layer unrounded.
@@ -84,15 +87,6 @@ def _inputs(node: onnx.NodeProto, weights: tuple[int, ...] | None) -> int:
         return 0
     transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
     return int(np.prod(weights[1:])) if node.op_type == "Conv" or transposed else weights[-2]
-
-
-class _Batches(ort.CalibrationDataReader):
-    def __init__(self, images: np.ndarray) -> None:
-        starts = range(0, len(images), CALIBRATION_BATCH)
-        self._batches = iter([{onnx_graph.INPUT: images[start : start + CALIBRATION_BATCH]} for start in starts])
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        return next(self._batches, None)
 
 
 def write_int8(

@@ -18,8 +18,7 @@ from stages.models.base import OPSET, Classifier
 from stages.models.torch_engine.preprocessing import Preprocessing
 
 WEIGHTS = "weights.safetensors"
-# Images at a time: bounds the memory of large calls. What a CPU works on should fit into its caches (docs/tuning.md).
-INFERENCE_BATCH, INFERENCE_BATCH_ON_CPU = 256, 16
+INFERENCE_BATCH = 16  # images at a time: what a CPU works on should fit into its caches (docs/tuning.md)
 
 
 class TorchClassifier(Classifier):
@@ -29,7 +28,7 @@ class TorchClassifier(Classifier):
     schedule: Literal["linear", "cosine"] = "cosine"
     """How the learning rate falls to zero after the warm-up."""
     training_device = "cpu"
-    """Where it is trained, in torch's words; logits are computed where the network is."""
+    """Where it is trained, in torch's words; all else is computed on the CPU."""
 
     def __init__(self, settings: ClassifierSettings, num_classes: int, image_size: int, seed: int = 0) -> None:
         super().__init__(settings, num_classes, image_size, seed)
@@ -62,12 +61,10 @@ class TorchClassifier(Classifier):
     @torch.inference_mode()
     def logits(self, images: np.ndarray) -> np.ndarray:
         self.network.eval()
-        device = next(self.network.parameters()).device
-        at_once = INFERENCE_BATCH_ON_CPU if device.type == "cpu" else INFERENCE_BATCH
         logits = np.empty((len(images), self.num_classes), np.float32)
-        for start in range(0, len(images), at_once):
-            batch = torch.from_numpy(np.array(images[start : start + at_once])).to(device)
-            logits[start : start + at_once] = self.network(batch).float().cpu().numpy()
+        for start in range(0, len(images), INFERENCE_BATCH):
+            batch = torch.from_numpy(np.array(images[start : start + INFERENCE_BATCH]))
+            logits[start : start + INFERENCE_BATCH] = self.network(batch).numpy()
         return logits
 
     @property
@@ -77,40 +74,35 @@ class TorchClassifier(Classifier):
     @torch.inference_mode()
     def multiply_adds(self) -> int:
         self.network.eval()
-        device = next(self.network.parameters()).device
         # The counter does not know the fused attention of the CPU; the plain one is the same work.
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            self.network(torch.zeros((1, self.image_size, self.image_size, 3), dtype=torch.uint8, device=device))
+            self.network(torch.zeros((1, self.image_size, self.image_size, 3), dtype=torch.uint8))
         return counter.get_total_flops() // 2
 
     def onnx_graph(self) -> ModelProto:
-        self.network.cpu().eval()
+        self.network.eval()
         images = torch.zeros((2, self.image_size, self.image_size, 3), dtype=torch.uint8)
-        with self.preprocessing.resizing_by_matrices(self.image_size):
-            program = torch.onnx.export(
-                self.network,
-                (images,),
-                dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim("N")},),
-                opset_version=OPSET,
-                verbose=False,
-            )
+        self.preprocessing.resize_by_matrices(self.image_size)
+        program = torch.onnx.export(
+            self.network,
+            (images,),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("N")},),
+            opset_version=OPSET,
+            verbose=False,
+        )
         assert program is not None
         return program.model_proto
 
     def save_weights(self, folder: Path) -> Path:
         file = folder / WEIGHTS
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
+        state = {name: tensor.detach().contiguous() for name, tensor in self.network.state_dict().items()}
         save_file(state, file)
         return file
 
     def load_weights(self, file: Path) -> None:
         try:
-            state = load_file(file)
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{file} is no readable safetensors file ({error}): train the model again") from error
-        try:
-            self.network.load_state_dict(state)
-        except RuntimeError as error:
+            self.network.load_state_dict(load_file(file))
+        except (SafetensorError, OSError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{file} does not fit {self.settings.classifier} as set up: {reason}") from error
+            raise UserError(f"{file} is damaged or does not fit {self.settings.classifier}: {reason}") from error

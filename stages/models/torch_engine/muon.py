@@ -2,7 +2,6 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -41,20 +40,22 @@ class Muon(torch.optim.AdamW):
         self.momentum = momentum
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        if closure is not None:
-            raise ValueError("Muon takes no closure")
+    def step(self) -> None:  # type: ignore[override]
         for group in self.param_groups:
             if group["muon"]:
                 self._step(group)
         # AdamW passes over parameters without a gradient.
-        return super().step()
+        super().step()
 
     def _step(self, group: dict[str, Any]) -> None:
         directions: dict[torch.Size, dict[Tensor, Tensor]] = defaultdict(dict)
         for matrix in group["params"]:
             if matrix.grad is not None:
-                momentum = self._momentum(matrix).lerp_(matrix.grad, 1 - self.momentum)
+                state = self.state[matrix]
+                if not state:
+                    # Under AdamW's names: it looks for them when it reads a checkpoint.
+                    state |= {"step": torch.zeros(()), "exp_avg": torch.zeros_like(matrix)}
+                momentum = state["exp_avg"].lerp_(matrix.grad, 1 - self.momentum)
                 directions[matrix.shape][matrix] = matrix.grad.lerp(momentum, self.momentum)
                 matrix.grad = None
         for (rows, columns), of_one_shape in directions.items():
@@ -67,10 +68,3 @@ class Muon(torch.optim.AdamW):
             length = group["lr"] * 0.2 * math.sqrt(max(rows, columns))
             for matrix, direction in zip(of_one_shape, orthogonal, strict=True):
                 matrix.mul_(1 - group["lr"] * group["weight_decay"]).sub_(direction, alpha=length)
-
-    def _momentum(self, matrix: Tensor) -> Tensor:
-        state = self.state[matrix]
-        if not state:
-            # Under AdamW's names: it looks for them when it reads a checkpoint.
-            state |= {"step": torch.zeros(()), "exp_avg": torch.zeros_like(matrix)}
-        return state["exp_avg"]

@@ -1,8 +1,5 @@
 """The first layer of every torch classifier: uint8 images to normalised pixels at the network's size."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -36,9 +33,8 @@ class Preprocessing(nn.Module):
             # A set of images in one flat colour still gets finite pixels.
             self.std[channel] = max(float(shares @ (levels - mean) ** 2) ** 0.5, 1 / 255)
 
-    @contextmanager
-    def resizing_by_matrices(self, image_size: int) -> Iterator[None]:
-        """Upsample from `image_size` by two matrix products: the same, to be exported to ONNX.
+    def resize_by_matrices(self, image_size: int) -> None:
+        """From now on upsample from `image_size` by two matrix products: the same, to be exported to ONNX.
 
         Runtimes disagree on the operator Resize (by 0.05 in a logit, seen between two), and some are slow at it.
         """
@@ -46,10 +42,6 @@ class Preprocessing(nn.Module):
         size = (self.size, 1)
         columns = F.interpolate(identity, size=size, mode="bicubic", align_corners=False)  # 1, image_size, size, 1
         self._matrix = columns[0, :, :, 0].T  # size, image_size
-        try:
-            yield
-        finally:
-            self._matrix = None
 
     def forward(self, images: Tensor) -> Tensor:
         pixels = images.permute(0, 3, 1, 2).float() / 255

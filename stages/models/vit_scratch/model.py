@@ -10,6 +10,9 @@ from stages.models.torch_engine.preprocessing import Preprocessing
 from stages.models.vit_scratch.settings import Settings
 from stages.models.vit_scratch.vit import VisionTransformer
 
+# The settings that VisionTransformer takes.
+NETWORK = {"patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "dropout", "drop_path"}
+
 
 class VitScratch(TorchClassifier):
     """A Vision Transformer trained from random initial weights.
@@ -22,20 +25,10 @@ class VitScratch(TorchClassifier):
 
     def build(self) -> tuple[Preprocessing, torch.nn.Module]:
         s = self.settings
-        try:
-            network = VisionTransformer(
-                self.image_size,
-                self.num_classes,
-                patch_size=s.patch_size,
-                embed_dim=s.embed_dim,
-                depth=s.depth,
-                num_heads=s.num_heads,
-                mlp_ratio=s.mlp_ratio,
-                dropout=s.dropout,
-                drop_path=s.drop_path,
-            )
-        except ValueError as error:
-            raise UserError(f"{s.classifier}: {error}") from error
+        if self.image_size % s.patch_size:
+            raise UserError(f"vit_scratch: patch_size = {s.patch_size} does not divide image size {self.image_size}")
+        sizes = s.model_dump(include=NETWORK)
+        network = VisionTransformer(self.image_size, self.num_classes, **sizes)
         self.resolved["weights"] = "random"
         # Mean and deviation of the training images, once they are known.
         return Preprocessing(self.image_size, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)), network

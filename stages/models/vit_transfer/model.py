@@ -132,12 +132,10 @@ def _mistake(text: str) -> UserError:
 def _own_file(weights: str) -> Path:
     """The file that `weights` names; UserError where it cannot be read or may hold code."""
     file = Path(weights).expanduser()
-    if not file.is_file():
-        raise _mistake(f"weights = {weights!r} is no file: give a .safetensors file, `pretrained` or `random`")
-    if file.suffix != ".safetensors":
+    if file.suffix != ".safetensors" or not file.is_file():
         raise _mistake(
-            f"weights = {weights!r} is not a .safetensors file: other formats can hold code that runs when they are "
-            "read; convert it"
+            f"weights = {weights!r} is no .safetensors file (others can hold code, which runs when they are read): "
+            "give one, `pretrained` or `random`"
         )
     return file
 

@@ -3,7 +3,6 @@
 Keras' own BackupAndRestore restores an epoch, not a step, and writes in place; Steps takes its part here.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +45,7 @@ def _train(classifier: KerasClassifier, network: keras.Model, val: LabeledImages
     checkpoint = progress.checkpoints.latest if progress.checkpoints else None
     if checkpoint:
         progress.resume(checkpoint.progress)
+    validation = np.asarray(val.images), np.eye(classifier.num_classes, dtype=np.float32)[val.labels]
     steps = Steps(progress)
     end = 0
     for phase in classifier.phases(progress.steps):
@@ -58,8 +58,9 @@ def _train(classifier: KerasClassifier, network: keras.Model, val: LabeledImages
             with np.load(checkpoint.file, allow_pickle=False) as arrays:
                 for index, variable in enumerate(_state(model)):
                     variable.assign(arrays[f"arr_{index}"])
-        for epoch, first, stop in segments(max(start, steps.step), end, len(batches)):
-            is_last = stop == len(batches)
+        while steps.step < end:  # as far as the epoch goes: steps counts along
+            epoch, first = divmod(steps.step, len(batches))
+            stop = min(len(batches), first + end - steps.step)
             model.fit(
                 Data(batches, classifier.num_classes, epoch, first, stop),
                 initial_epoch=epoch,
@@ -67,31 +68,18 @@ def _train(classifier: KerasClassifier, network: keras.Model, val: LabeledImages
                 shuffle=False,
                 verbose=0,
                 callbacks=[steps],
-                validation_data=validation_data(val, classifier.num_classes) if is_last else None,
+                validation_data=validation if stop == len(batches) else None,
+                validation_batch_size=VALIDATION_BATCH,
             )
 
 
-def segments(start: int, end: int, epoch_length: int) -> Iterator[tuple[int, int, int]]:
-    """Cut the steps from `start` up to `end` where epochs end: (epoch, first batch, batch after the last), from 0."""
-    while start < end:
-        epoch, first = divmod(start, epoch_length)
-        stop = min(epoch_length, first + end - start)
-        yield epoch, first, stop
-        start += stop - first
-
-
 class Data(keras.utils.PyDataset):
-    """Batches `first` up to `stop` of an epoch: images (B, H, W, 3) uint8, targets (B, C) float32.
+    """Batches `first` up to `stop` of an epoch: images (B, H, W, 3) uint8, targets (B, C) float32."""
 
-    order: of the images, (N,); None: that of the epoch.
-    """
-
-    def __init__(
-        self, batches: Batches, num_classes: int, epoch: int, first: int, stop: int, order: np.ndarray | None = None
-    ) -> None:
+    def __init__(self, batches: Batches, num_classes: int, epoch: int, first: int, stop: int) -> None:
         super().__init__()
         self.batches, self.epoch, self.first, self.stop = batches, epoch, first, stop
-        self.order = batches.order(epoch) if order is None else order
+        self.order = batches.order(epoch)
         self.one_hot = np.eye(num_classes, dtype=np.float32)
 
     def __len__(self) -> int:
@@ -101,12 +89,6 @@ class Data(keras.utils.PyDataset):
         batch = self.batches.batch(self.epoch, self.first + index, self.order)
         targets = batch.share * self.one_hot[batch.labels] + (1 - batch.share) * self.one_hot[batch.others]
         return batch.images, targets
-
-
-def validation_data(val: LabeledImages, num_classes: int) -> Data:
-    """All images in their order."""
-    batches = Batches(val, VALIDATION_BATCH, seed=0)
-    return Data(batches, num_classes, epoch=0, first=0, stop=len(batches), order=np.arange(len(val.labels)))
 
 
 class Steps(keras.callbacks.Callback):

@@ -9,8 +9,6 @@ so far.
 import logging
 import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -47,7 +45,8 @@ def train(classifier: TorchClassifier, val: LabeledImages, progress: Progress, c
     classifier.before_training(progress.batches.examples.images)
     fabric = start_fabric(compute, classifier.resolved)
     classifier.resolved["processes"] = fabric.world_size
-    with deterministic(compute.deterministic), torch.random.fork_rng(devices=[]):
+    set_deterministic(compute.deterministic)
+    with torch.random.fork_rng(devices=[]):
         _Loop(classifier, val, progress, fabric).run()
     classifier.network.cpu().eval()
 
@@ -55,6 +54,15 @@ def train(classifier: TorchClassifier, val: LabeledImages, progress: Progress, c
 def is_out_of_memory(error: Exception) -> bool:
     """Whether memory did not suffice; on a CPU torch raises a plain RuntimeError."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
+def set_deterministic(wanted: bool) -> None:
+    """From now on only operations that give the same bits every time; torch raises where it knows none."""
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch asks for on CUDA
+    torch.use_deterministic_algorithms(wanted)
+    # Guards against code that reads memory before it writes there; costs 3 % of a step.
+    deterministic_mode.fill_uninitialized_memory = False
 
 
 def start_fabric(compute: Compute, resolved: dict[str, Any]) -> Fabric:
@@ -107,12 +115,12 @@ class _Loop:
         self.optimizer = classifier.optimizer(classifier.resolved["precision"])
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.network = classifier.network
-        self.window = torch.zeros(2)  # sums of loss and right predictions since the last report, of this process
+        # Sums of loss and right predictions since the last report, of this process.
+        self.window = torch.zeros(2, device=fabric.device)
 
     def run(self) -> None:
         self.resume()
         self.network, self.optimizer = self.fabric.setup(self.network, self.optimizer)
-        self.window = self.window.to(self.fabric.device)
         self.network.train()
         while self.progress.step < self.progress.steps:
             epoch, first = divmod(self.progress.step, len(self.batches))
@@ -122,7 +130,7 @@ class _Loop:
                 is_last = (step + 1) % len(self.batches) == 0
                 if (step + 1) % REPORT_EVERY == 0 or is_last:
                     self.close_window(step)
-                    if not is_last and self.agree(self.progress.checkpoint_is_due()):
+                    if not is_last and self.fabric.broadcast(self.progress.checkpoint_is_due()):  # as rank 0 decides
                         self.save()
             self.progress.end_epoch(*self.validate())
             self.save()
@@ -187,10 +195,6 @@ class _Loop:
         assert isinstance(total, Tensor)
         return total.tolist()
 
-    def agree(self, decision: bool) -> bool:
-        """What rank 0 decided."""
-        return self.fabric.broadcast(decision) if self.fabric.world_size > 1 else decision
-
     def save(self) -> None:
         """A checkpoint. All processes hold the same state: rank 0 writes."""
         if self.fabric.is_global_zero:
@@ -206,8 +210,7 @@ class _Loop:
             file, progress = checkpoints.latest
             state = torch.load(file, map_location="cpu", weights_only=True)  # no code can hide in it
             saved = state, progress
-        if self.fabric.world_size > 1:
-            saved = self.fabric.broadcast(saved)  # another machine may have no such file, or an older one
+        saved = self.fabric.broadcast(saved)  # another machine may have no such file, or an older one
         if saved:
             state, progress = saved
             self.classifier.network.load_state_dict(state["network"])
@@ -222,19 +225,3 @@ def _correct(logits: Tensor, labels: Tensor) -> Tensor:
 def _seed(*numbers: int) -> int:
     """Well mixed seed of 63 bits."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-@contextmanager
-def deterministic(wanted: bool) -> Iterator[None]:
-    """Only operations that give the same bits every time; torch raises where it knows none."""
-    if wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch asks for on CUDA
-    before = torch.are_deterministic_algorithms_enabled(), deterministic_mode.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(wanted)
-    # Guards against code that reads memory before it writes there; costs 3 % of a step.
-    deterministic_mode.fill_uninitialized_memory = False
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0])
-        deterministic_mode.fill_uninitialized_memory = before[1]
