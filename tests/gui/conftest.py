@@ -22,8 +22,9 @@ from mlflow.models import ModelSignature
 from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from PIL import Image
 
-from gui import process
-from gui.registry import HISTORY
+from gui import comparison, process, registry
+from gui.comparison import LoggedComparison
+from gui.registry import HISTORY, Model
 from stages.inference import onnx_model
 from tests import linear_onnx
 from tests.gui import small_comparison
@@ -91,6 +92,12 @@ def tracking_uri(empty_database: Path, tmp_path: Path, monkeypatch: pytest.Monke
     return uri
 
 
+@pytest.fixture
+def client(tracking_uri: str) -> MlflowClient:
+    """Of that database."""
+    return MlflowClient(tracking_uri=tracking_uri)
+
+
 @pytest.fixture(scope="session")
 def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that names the nearest of COLOURS to an image's mean colour."""
@@ -123,12 +130,11 @@ def package(
 
 
 @pytest.fixture
-def register(tracking_uri: str, onnx_file: Path, tmp_path: Path) -> Register:
+def register(client: MlflowClient, onnx_file: Path, tmp_path: Path) -> Register:
     """Register the next version of a model in that database, as champion or under an alias; returns its number.
 
     Its package is tmp_path / "models" / "0", "1" ...; other arguments: see `package`.
     """
-    client = MlflowClient(tracking_uri=tracking_uri)
 
     def register_version(
         name: str = "cifar100-classifier",
@@ -167,24 +173,38 @@ def spoil(package: Path, statement: str) -> None:
 def comparison_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of a comparison's run of three models on 120 images of 8 by 8."""
     folder = tmp_path_factory.mktemp("comparison")
-    about = ("class_names", "superclass_names", "superclass_of_class")
-    small_comparison.write(folder, *(METADATA[key] for key in about))
+    small_comparison.write(folder, METADATA)
     return folder
 
 
 @pytest.fixture
-def log_comparison(comparison_files: Path, tracking_uri: str, tmp_path: Path) -> LogComparison:
+def log_comparison(comparison_files: Path, client: MlflowClient, tmp_path: Path) -> LogComparison:
     """Log that comparison and make it the one of a registered version; returns the run's id."""
-    client = MlflowClient(tracking_uri=tracking_uri)
 
-    def log(number: int, name: str = "cifar100-classifier", files: Path = comparison_files) -> str:
+    def log(number: int, name: str = "cifar100-classifier") -> str:
         found = client.get_experiment_by_name("cifar100")
         location = (tmp_path / "mlartifacts").as_uri()
         experiment = found.experiment_id if found else client.create_experiment("cifar100", location)
         run_id = client.create_run(experiment, run_name="comparison").info.run_id
-        client.log_artifacts(run_id, str(files))
+        client.log_artifacts(run_id, str(comparison_files))
         client.set_terminated(run_id)
         client.set_model_version_tag(name, str(number), "comparison_run_id", run_id)
         return run_id
 
     return log
+
+
+@pytest.fixture
+def champion_run(register: Register, log_comparison: LogComparison, tmp_path: Path) -> Path:
+    """The artifacts of the comparison that the champion, a vit_scratch, names."""
+    return tmp_path / "mlartifacts" / log_comparison(register(model="vit_scratch")) / "artifacts"
+
+
+def champions_comparison() -> LoggedComparison:
+    """As the pages open it."""
+    return comparison.of(registry.connect().champions()[0])
+
+
+def champions_model() -> Model:
+    """As the commands load it."""
+    return registry.load(registry.connect().champions()[0])

@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from gui.registry import REPOSITORY
 from tests.gui.conftest import RED, Register, image_file
 
-ROOT = Path(__file__).resolve().parents[2]
 ALLOWED = ("gui", "stages/common", "stages/inference")
 FRAMEWORKS = ("torch", "torchvision", "timm", "lightning", "tensorflow", "keras")
 LATER = ("altair", "matplotlib", "sklearn")  # each takes seconds, and the first page needs none of them
@@ -47,10 +47,10 @@ def test_a_copy_beside_a_database_predicts_by_its_champion_from_any_folder_witho
 ) -> None:
     register()
     for folder in ALLOWED:  # tmp_path / "mlflow.db" is the database
-        shutil.copytree(ROOT / folder, tmp_path / folder)
+        shutil.copytree(REPOSITORY / folder, tmp_path / folder)
     (tmp_path / "stages" / "report").mkdir()
     for file in ("__init__.py", "report/__init__.py", "report/charts.py"):
-        shutil.copy(ROOT / "stages" / file, tmp_path / "stages" / file)
+        shutil.copy(REPOSITORY / "stages" / file, tmp_path / "stages" / file)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "red.png").write_bytes(image_file(RED))
     environment = {key: value for key, value in os.environ.items() if key not in ("MLFLOW_TRACKING_URI", "PYTHONPATH")}

@@ -29,10 +29,8 @@ from stages.inference import onnx_model
 from tests.gui.conftest import METADATA, RED, Register, as_file, image_file, package
 from tests.gui.small_comparison import COLOURS
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE = 180.0  # seconds: a process imports a good deal, and the machine may be busy
 CLASSES = [name.replace("_", " ") for name in METADATA["class_names"]]
-FRAMEWORKS = ("torch", "timm", "lightning", "tensorflow", "keras")
 LIMIT = http_server.MAX_BYTES
 GREY = [[[[100, 100, 100]] * 4] * 4]  # one image
 JPEG = {"Content-Type": "image/jpeg"}
@@ -40,7 +38,7 @@ FORM = "multipart/form-data; boundary=xx"
 RED_FILE = image_file(RED, kind="JPEG")
 
 
-def image_of(name: str, size: tuple[int, int] = (60, 60), kind: str = "JPEG") -> bytes:
+def coloured(name: str, size: tuple[int, int] = (60, 60), kind: str = "JPEG") -> bytes:
     """An image of the colour of a class."""
     return image_file(tuple(map(int, COLOURS[CLASSES.index(name)])), size, kind)
 
@@ -104,7 +102,7 @@ def best(answer: requests.Response) -> str:
 
 
 def test_one_image_gets_labelled_rows_the_likeliest_first(server):
-    answer = server.classify(image_of("red apple", kind="PNG"), headers={"Content-Type": "image/png"})
+    answer = server.classify(coloured("red apple", kind="PNG"), headers={"Content-Type": "image/png"})
     assert answer.status_code == 200
     rows = answer.json()
     expected = server.model.probabilities(np.full((1, 8, 8, 3), COLOURS[0], np.uint8))[0]
@@ -121,13 +119,13 @@ def test_one_image_gets_labelled_rows_the_likeliest_first(server):
     ("kind", "header"), [("PNG", "Image/PNG; name=a"), ("PNG", "image/jpeg"), ("WEBP", "application/octet-stream")]
 )
 def test_the_bytes_of_an_image_tell_its_format(server, kind, header):
-    assert best(server.classify(image_of("blue sea", kind=kind), headers={"Content-Type": header})) == "blue sea"
+    assert best(server.classify(coloured("blue sea", kind=kind), headers={"Content-Type": header})) == "blue sea"
 
 
 def test_several_files_are_answered_in_their_order_and_one_that_is_no_image_says_so(server):
-    body = part(image_of("blue sea"), b"sea.jpg") + part(b"no image", b"notes.txt")
-    body += part(image_of("yellow lemon", (30, 50), "PNG"), field=b"other")  # without a name: numbered
-    body += part(image_of("red apple", (2000, 40)), b"sea.jpg")  # the name again
+    body = part(coloured("blue sea"), b"sea.jpg") + part(b"no image", b"notes.txt")
+    body += part(coloured("yellow lemon", (30, 50), "PNG"), field=b"other")  # without a name: numbered
+    body += part(coloured("red apple", (2000, 40)), b"sea.jpg")  # the name again
     answer = server.classify(body + b"--xx--", "?top_k=2", headers={"Content-Type": FORM})
     assert answer.status_code == 200
     rows = answer.json()
@@ -153,7 +151,7 @@ def test_files_larger_than_what_is_kept_in_memory_by_default_are_not_written_to_
     ("options", "name"), [("", "red apple"), ("?square=crop", "red apple"), ("?square=pad", "white rabbit")]
 )
 def test_an_image_that_is_not_square_is_cropped_or_padded(server, options, name):
-    assert best(server.classify(image_of("red apple", (16, 160), "PNG"), options)) == name
+    assert best(server.classify(coloured("red apple", (16, 160), "PNG"), options)) == name
 
 
 @pytest.mark.parametrize(
@@ -161,10 +159,8 @@ def test_an_image_that_is_not_square_is_cropped_or_padded(server, options, name)
     [
         ("", "image/jpeg", b"no image", 400, "This file is no image"),
         ("", "image/jpeg", b"", 400, "empty"),
-        ("", "image/jpeg", RED_FILE[:400], 400, "damaged"),
         ("?topk=3", "image/jpeg", RED_FILE, 400, "topk = '3': .*see /docs"),
         ("?top_k=7", "image/jpeg", RED_FILE, 400, "top_k = 7: ask for 1 to 6 classes"),
-        ("?top_k=many", "image/jpeg", RED_FILE, 400, "top_k = 'many': .*integer"),
         ("?square=squeeze", "image/jpeg", RED_FILE, 400, "square = 'squeeze': .*'crop' or 'pad'"),
         ("", "application/x-www-form-urlencoded", RED_FILE, 415, "Content-Type: image/jpeg"),
         ("", None, RED_FILE, 415, "of no type"),
@@ -232,9 +228,7 @@ def test_the_api_describes_what_it_takes_and_its_example_works(server):
     assert "<title>Image classifier" in page
     links = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert len(links) == 3
-    for link in links:  # nothing comes from elsewhere
-        assert link.startswith("/")
-        assert server.ask("GET", link).status_code == 200
+    assert all(link.startswith("/") and server.ask("GET", link).ok for link in links)  # nothing comes from elsewhere
 
 
 def test_mlflows_protocol_gives_probabilities_or_rows(server):
@@ -249,17 +243,11 @@ def test_mlflows_protocol_gives_probabilities_or_rows(server):
 
 
 BAD_JSON: dict[str, tuple[Any, str]] = {
-    "fractions": ({"inputs": [[[[0.5, 0.1, 0.2]]]]}, "whole numbers from 0 to 255"),
-    "a file's name": ({"inputs": "image.png"}, "not str"),
     "not a number": ('{"inputs": [[[[NaN, 0, 0]]]]}', "whole numbers"),
-    "two sizes": ({"inputs": [GREY[0], GREY[0] * 2]}, "of one size"),
     "columns": ({"dataframe_split": {"columns": ["a"], "data": [[1]]}}, "inputs.*required"),
     "another key": ({"inputs": GREY, "top_k": 3}, "^top_k = 3: .*not permitted"),
     "an unknown parameter": ({"inputs": GREY, "params": {"topk": 3}}, "^params.topk = 3: .*not permitted"),
     "top_k of 1000": ({"inputs": GREY, "params": {"top_k": 1000}}, "ask for 1 to 6 classes"),
-    "top_k below zero": ({"inputs": GREY, "params": {"top_k": -1}}, "ask for 1 to 6 classes"),
-    "top_k in words": ({"inputs": GREY, "params": {"top_k": "three"}}, "^params.top_k = 'three': .*integer"),
-    "squeezed": ({"inputs": GREY, "params": {"square": "squeeze"}}, "'crop' or 'pad'"),
     "params in a list": ({"inputs": GREY, "params": [3]}, r"^params = \[3\]"),
     "broken": ('{"inputs": [[[', "JSON"),
     "empty": ("", "required"),
@@ -278,7 +266,7 @@ def test_mlflows_protocol_refuses_what_it_would_ignore_or_fail_on(server, name):
     assert re.search(reason, refusal(server.invoke(body), 400))
 
 
-@pytest.mark.parametrize("kind", ["text/csv", "application/vnd.apache.parquet", "image/jpeg", None])
+@pytest.mark.parametrize("kind", ["text/csv", None])
 def test_mlflows_protocol_takes_json_only(server, kind):
     assert "send JSON" in refusal(server.invoke({"inputs": GREY}, kind), 415)
     assert "?top_k=3" in refusal(server.invoke({"inputs": GREY}, path="/invocations?top_k=3"), 400)
@@ -297,14 +285,10 @@ def test_a_request_is_read_up_to_the_limit_whether_it_says_its_length_or_not(ser
     padded = start + b" " * (LIMIT - len(start))
     assert server.invoke(padded).status_code == 200
     assert "32 MB" in refusal(server.invoke(padded + b" "), 413)
-    assert server.invoke(in_chunks(start, LIMIT)).status_code == 200
-    assert "32 MB" in refusal(server.invoke(in_chunks(start, LIMIT + 1)), 413)
-    assert best(server.classify(in_chunks(image_of("green leaf"), 0))) == "green leaf"
+    assert best(server.classify(in_chunks(RED_FILE, 0))) == "red apple"
     assert "32 MB" in refusal(server.classify(in_chunks(RED_FILE, LIMIT + 1)), 413)
     assert "32 MB" in refusal(server.classify(in_chunks(part(b""), LIMIT + 1), headers={"Content-Type": FORM}), 413)
-
-
-def test_a_request_that_is_too_large_is_refused_before_it_is_sent(server):
+    # Before it is sent.
     with closing(HTTPConnection(server.uri.removeprefix("http://"), timeout=20)) as connection:
         connection.putrequest("POST", "/classify")
         connection.putheader("Content-Type", "image/jpeg")
@@ -323,7 +307,7 @@ def test_the_body_of_an_answer_does_not_wait_until_its_headers_are_acknowledged(
 def test_several_at_once_get_their_own_answers(server):
     def ask(number: int) -> None:
         name = CLASSES[number % len(CLASSES)]
-        assert best(server.classify(image_of(name, (40 + number, 40)))) == name
+        assert best(server.classify(coloured(name, (40 + number, 40)))) == name
         images = np.full((1, 9, 9, 3), COLOURS[CLASSES.index(name)], np.uint8).tolist()
         rows = server.invoke({"inputs": images, "params": {"top_k": 1}}).json()["predictions"]
         assert rows[0]["class"] == name
@@ -395,16 +379,16 @@ def test_the_champion_is_followed_and_one_that_does_not_load_leaves_the_old_one(
     assert capsys.readouterr().out == "version 3 of cifar100-classifier is served now\n"
 
 
-def test_the_command_serves_the_champion_without_a_framework(register: Register, tmp_path):
+def test_the_command_serves_the_champion(register: Register, tmp_path):
     register()
-    (tmp_path / "photo.jpg").write_bytes(image_of("yellow lemon"))
-    code = f"import runpy, sys; sys.modules.update(dict.fromkeys({FRAMEWORKS})); "
-    code += "runpy.run_module('gui.server', run_name='__main__')"
-    command = [sys.executable, "-c", code, "--port", "0", "--reload", "0.2", "--threads", "1"]
-    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    (tmp_path / "photo.jpg").write_bytes(coloured("yellow lemon"))
+    command = [sys.executable, "-m", "gui.server", "--port", "0", "--reload", "0.2", "--threads", "1"]
+    process = subprocess.Popen(
+        command, cwd=registry.REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     try:
         uri = re.search(r"http://[^/]*", process.stdout.readline())[0]
-        readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+        readme = (registry.REPOSITORY / "README.md").read_text(encoding="utf-8")
         line = next(line for line in readme.splitlines() if line.startswith("curl") and "/classify" in line)
         line = line.split("  #")[0].replace("http://127.0.0.1:5001", uri)
         done = subprocess.run(["bash", "-c", line], cwd=tmp_path, check=True, capture_output=True, text=True)
