@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import unquote
 
 import numpy as np
@@ -67,15 +67,16 @@ class Version:
         return f"version {self.number} of {self.name}"
 
 
-@dataclass(frozen=True)
-class ChampionPeriod:
+class ChampionPeriod(NamedTuple):
     """A time for which a version was champion.
 
-    since, until: ISO 8601; until: empty where it lasts. rolled_back: whether a person put another version in its place.
-    decision: the sentence that made it champion; empty for all but the last period of a version.
+    version: its number; model: its network, None where it was deleted. since, until: ISO 8601; until: empty where it
+    lasts. rolled_back: whether a person put another version in its place. decision: the sentence that made it champion;
+    empty for all but the last period of a version.
     """
 
-    version: Version
+    version: str
+    model: str | None
     since: str
     until: str
     rolled_back: bool
@@ -98,23 +99,23 @@ class Registry:
         wanted = os.environ.get("MODEL_NAME")
         with self._asked() as client:
             registered = list(_pages(client.search_registered_models))
-            found = {
-                model.name: self._version(client.get_model_version(model.name, str(model.aliases[CHAMPION])), model)
-                for model in registered
+            champions = [
+                self._version(client.get_model_version(model.name, str(model.aliases[CHAMPION])), model)
+                for model in sorted(registered, key=_promoted, reverse=True)
                 if CHAMPION in model.aliases
-            }
+            ]
         if not registered:
             raise RegistryError(f"No model is registered yet at `{self._shown_uri}`: {HOW_TO_MAKE_ONE}.")
-        names = [model.name for model in sorted(registered, key=_promoted, reverse=True) if model.name in found]
-        if not names:
+        if not champions:
             there_are = ", ".join(model.name for model in registered)
             raise RegistryError(f"No version of {there_are} is champion: `make register` chooses one again.")
+        names = [champion.name for champion in champions]
         if wanted and wanted not in names:
             raise RegistryError(
                 f"MODEL_NAME is `{wanted}`, but the models with a champion are {', '.join(names)}: "
                 "set it to one of these, or unset it, and start the app again."
             )
-        return [found[name] for name in names if not wanted or name == wanted]
+        return [champion for champion in champions if wanted in (None, "", champion.name)]
 
     def rivals(self, name: str) -> dict[str, Version]:
         """The versions of a registered model that have an alias, the champion first, each under one of its aliases."""
@@ -147,9 +148,9 @@ class Registry:
         for index, (number, since, _) in enumerate(periods):
             later = periods[index + 1 :]
             _, until, rolled_back = later[0] if later else (0, "", False)
-            version = versions.get(number) or Version(self.tracking_uri, name, number, 0)
-            decision = "" if number in [each[0] for each in later] else version.tags.get(DECISION, "")
-            found.append(ChampionPeriod(version, since, until, rolled_back, decision))
+            tags = versions[number].tags if number in versions else {}
+            decision = "" if number in [each[0] for each in later] else tags.get(DECISION, "")
+            found.append(ChampionPeriod(str(number), tags.get("model"), since, until, rolled_back, decision))
         return found[::-1]
 
     def training(self, version: Version) -> "Run":
@@ -234,11 +235,6 @@ class Model:
         metrics = self.metadata.get("metrics", {})
         self.ood_flagged: float | None = metrics.get("ood", {}).get("flagged_test")
         self.test_accuracy: float | None = metrics.get("test", {}).get("top1")
-
-    @property
-    def is_demo(self) -> bool:
-        """Whether it was trained on generated images: registered models are named after their data source."""
-        return self.version.name.startswith("demo-")
 
     def prepare(self, image: np.ndarray, square: Square | None = None) -> np.ndarray:
         """The image as the network gets it: (H, W, 3) uint8 -> (S, S, 3) uint8, made square as `square` says.

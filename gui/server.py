@@ -218,7 +218,8 @@ def app_of(served: Served) -> FastAPI:
             UserError: lambda request, error: _failure(400, str(error)),
             RegistryError: _on_failing_model,
             MlflowException: lambda request, error: _failure(error.get_http_status_code(), str(error)),
-            Exception: _on_bug,
+            # Logged by uvicorn, stack trace and all.
+            Exception: lambda request, error: _failure(500, "this request failed: the server's log says why"),
         },
     )
     app.add_middleware(BodyLimit)
@@ -339,11 +340,6 @@ async def _on_wrong_request(request: Request, error: RequestValidationError) -> 
 async def _on_failing_model(request: Request, error: RegistryError) -> Response:
     logger.error("a request failed", exc_info=error)
     return _failure(500, str(error))
-
-
-async def _on_bug(request: Request, error: Exception) -> Response:
-    """Logged by uvicorn, stack trace and all."""
-    return _failure(500, "this request failed: the server's log says why")
 
 
 def _failure(status: int, reason: str) -> JSONResponse:

@@ -108,7 +108,7 @@ def _introduce(version: Version, model: Model) -> None:
     if model.test_accuracy is not None:
         about.append(f"{bars.percent(model.test_accuracy)} top-1 on the test set")
     st.caption(f"**{version.name}**, version {version.number}: {' · '.join(filter(None, about))}")
-    if model.is_demo:
+    if version.name.startswith("demo-"):  # registered models are named after their data source
         st.info(
             "Demo model: trained on generated shapes and textures, it knows nothing of photographs. "
             "`dvc repro` trains on real images.",

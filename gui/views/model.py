@@ -100,21 +100,17 @@ def _champion_periods(asked: Registry, name: str) -> None:
     st.subheader("Champion periods", anchor=False)
     import pandas as pd  # late: the app starts without it
 
-    periods = pd.DataFrame(
-        {
-            "version": str(period.version.number),
-            "model": period.version.tags.get("model"),
-            "from (UTC)": period.since,
-            "until (UTC)": period.until,
-            "rolled back": period.rolled_back,
-            "decision": period.decision,
-        }
-        for period in asked.history(name)
-    )
-    for end in ("from (UTC)", "until (UTC)"):
+    periods = pd.DataFrame(asked.history(name))
+    for end in ("since", "until"):
         dates = pd.to_datetime(periods[end], utc=True, format="ISO8601", errors="coerce")
         periods[end] = dates.dt.strftime("%Y-%m-%d %H:%M")
-    st.dataframe(periods, hide_index=True, placeholder="", alt="Champion periods, the present one first")
+    st.dataframe(
+        periods,
+        column_config={"since": "from (UTC)", "until": "until (UTC)", "rolled_back": "rolled back"},
+        hide_index=True,
+        placeholder="",
+        alt="Champion periods, the present one first",
+    )
 
 
 def _time(seconds: float) -> str:

@@ -96,9 +96,9 @@ def test_every_champion_period_has_a_line_the_present_one_first(register: Regist
     periods = draw("model").dataframe[0].value
     assert periods["version"].tolist() == ["1", "9", "2", "1"]  # the ninth was deleted
     assert periods["model"].fillna("").tolist() == ["vit_scratch", "", "vit_transfer", "vit_scratch"]
-    assert periods["from (UTC)"].tolist() == [f"2026-0{month}-01 12:00" for month in (3, 2, 2, 1)]
-    assert periods["until (UTC)"].fillna("").tolist() == ["", "2026-03-01 12:00", *["2026-02-01 12:00"] * 2]
-    assert periods["rolled back"].tolist() == [False, True, False, False]
+    assert periods["since"].tolist() == [f"2026-0{month}-01 12:00" for month in (3, 2, 2, 1)]
+    assert periods["until"].fillna("").tolist() == ["", "2026-03-01 12:00", *["2026-02-01 12:00"] * 2]
+    assert periods["rolled_back"].tolist() == [False, True, False, False]
     assert periods["decision"].fillna("").tolist() == ["by hand", "", "", ""]
 
 
