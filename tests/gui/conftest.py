@@ -104,12 +104,10 @@ def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return linear_onnx.of_colours(tmp_path_factory.mktemp("onnx") / "model.onnx", COLOURS, SIZE)
 
 
-def package(
-    folder: Path, onnx_file: Path, code: Any = onnx_model.__file__, without: Sequence[str] = (), **metadata: Any
-) -> dict[str, Any]:
+def package(folder: Path, onnx_file: Path, without: Sequence[str] = (), **metadata: Any) -> dict[str, Any]:
     """Save a model as a registered version of the pipeline holds it; returns its metadata.
 
-    code: what runs instead of onnx_model.py; without: keys left out of METADATA; metadata replaces what is there.
+    without: keys left out of METADATA; metadata replaces what is there.
     """
     about = METADATA | {"onnx_sha256": hashlib.sha256(onnx_file.read_bytes()).hexdigest()} | metadata
     about = {key: value for key, value in about.items() if key not in without}
@@ -120,7 +118,7 @@ def package(
     signature._is_signature_from_type_hint = True  # as in stages/tracking/package.py
     mlflow.pyfunc.save_model(
         folder,
-        python_model=code,
+        python_model=onnx_model.__file__,
         artifacts={"model": str(onnx_file)},
         metadata=about,
         signature=signature,
@@ -141,7 +139,6 @@ def register(client: MlflowClient, onnx_file: Path, tmp_path: Path) -> Register:
         promoted_at: str = "2026-01-01T00:00:00+00:00",
         champion: bool = True,
         alias: str | None = None,
-        by: str = "gate",
         **packaged: Any,
     ) -> int:
         folder = tmp_path / "models" / f"{len(list(tmp_path.glob('models/*')))}"
@@ -152,7 +149,7 @@ def register(client: MlflowClient, onnx_file: Path, tmp_path: Path) -> Register:
         version = client.create_model_version(name, folder.as_uri(), tags=tags).version
         if champion:
             history = json.loads(client.get_registered_model(name).tags.get(HISTORY, "[]"))
-            history.append({"version": str(version), "since": promoted_at, "by": by})
+            history.append({"version": str(version), "since": promoted_at, "by": "gate"})
             client.set_registered_model_tag(name, HISTORY, json.dumps(history))
         for given in filter(None, ("champion" if champion else None, alias)):
             client.set_registered_model_alias(name, given, version)
@@ -181,14 +178,11 @@ def comparison_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def log_comparison(comparison_files: Path, client: MlflowClient, tmp_path: Path) -> LogComparison:
     """Log that comparison and make it the one of a registered version; returns the run's id."""
 
-    def log(number: int, name: str = "cifar100-classifier") -> str:
-        found = client.get_experiment_by_name("cifar100")
-        location = (tmp_path / "mlartifacts").as_uri()
-        experiment = found.experiment_id if found else client.create_experiment("cifar100", location)
+    def log(number: int) -> str:
+        experiment = client.create_experiment(f"comparison {number}", (tmp_path / "mlartifacts").as_uri())
         run_id = client.create_run(experiment, run_name="comparison").info.run_id
         client.log_artifacts(run_id, str(comparison_files))
-        client.set_terminated(run_id)
-        client.set_model_version_tag(name, str(number), "comparison_run_id", run_id)
+        client.set_model_version_tag("cifar100-classifier", str(number), "comparison_run_id", run_id)
         return run_id
 
     return log
