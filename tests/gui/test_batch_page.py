@@ -3,7 +3,6 @@
 import csv
 import io
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -67,18 +66,6 @@ def test_a_model_that_fails_on_one_image_stops_nothing_on_all_is_one_line(regist
     assert set(found) == {"1.png", f"{batch.AT_ONCE}.png"}
     assert all("too blue" in error for error in found.values())
     assert "too blue" in only_error(upload(page, image_file(BLUE)))
-
-
-def test_the_progress_rises_to_the_end(register: Register, monkeypatch: pytest.MonkeyPatch) -> None:
-    register()
-    page = draw("batch")
-    bar = Mock()
-    monkeypatch.setattr("streamlit.progress", bar)
-    count = 2 * batch.AT_ONCE + 1
-    upload(page, *((f"{number}.png", image_file(RED)) for number in range(count)))
-    shares = [call.args[0] for call in bar.return_value.progress.call_args_list]
-    assert shares == [batch.AT_ONCE / count, 2 * batch.AT_ONCE / count, 1]
-    bar.return_value.empty.assert_called_once_with()
 
 
 def test_a_rerun_classifies_nothing_again(register: Register, monkeypatch: pytest.MonkeyPatch) -> None:

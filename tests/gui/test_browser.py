@@ -174,11 +174,6 @@ def test_a_person_compares_models_and_looks_through_mistakes(
         page.locator(IMAGE).first.wait_for()
         assert_fits(page)
         expect(page.locator(CHART)).to_have_count(5)
-        page.get_by_text("Only mobilenet_transfer is right").click()
-        expect(page.locator(IMAGE).first).to_contain_text("vit_transfer:")
-        page.get_by_role("radio", name="Size").click()
-        chromium.settle(page)
-        expect(page.locator(CHART)).to_have_count(5)
 
         page.get_by_role("link", name="Mistakes").click()
         truths = page.locator(IMAGE).locator(".truth")

@@ -16,9 +16,8 @@ import pytest
 from gui import batch, classify, images, registry
 from gui.archives import File
 from gui.batch import AT_ONCE
-from gui.registry import Model, RegistryError
 from stages.inference.onnx_model import COLUMNS
-from tests.gui.conftest import BLUE, RED, Register, champions_model, image_file
+from tests.gui.conftest import BLUE, RED, Register, champions_model, image_file, spoil
 
 
 class Ran(NamedTuple):
@@ -164,18 +163,13 @@ def test_stdin_lists_paths(register: Register, command: Command, album: str, nam
     assert [row["class"] for row in ran.rows] == ["red apple", "blue sea"]
 
 
-def test_a_csv_file_stays_as_it_was_where_the_model_fails(
-    register: Register, command: Command, album: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_csv_file_stays_as_it_was_where_the_model_fails(register: Register, command: Command, album: str) -> None:
     register()
-
-    def fail(model: Model, images: np.ndarray) -> np.ndarray:
-        raise RegistryError("Version 1 failed.")
-
-    monkeypatch.setattr(Model, "probabilities", fail)
+    spoil(Path("models/0"), "raise ValueError(7)")
     Path("answers.csv").write_text("yesterday's\n")
     ran = command(album, "--csv", "answers.csv")
-    assert (ran.status, ran.err) == (2, "classify: Version 1 failed.\n")
+    assert ran.status == 2
+    assert ran.err.startswith("classify: Version 1 of cifar100-classifier failed on this image (`ValueError: 7`)")
     assert Path("answers.csv").read_text() == "yesterday's\n"
     assert {file.name for file in Path().iterdir()} == {"album", "red.png", "answers.csv", "mlflow.db", "models"}
 

@@ -47,15 +47,6 @@ def test_a_run_that_is_gone_is_one_line(
         champions_comparison()
 
 
-def test_files_that_are_gone_are_one_line_and_found_again(champion_run: Path, tmp_path: Path) -> None:
-    found = champions_comparison()
-    (champion_run / "explorer").rename(tmp_path / "elsewhere")
-    with pytest.raises(ComparisonError, match=r"^`explorer/dataset.json` .* out of reach .*make register"):
-        found.explorer()
-    (tmp_path / "elsewhere").rename(champion_run / "explorer")
-    assert found.explorer().models == MODELS
-
-
 class Bomb:
     """Leaves a file behind when it is unpickled."""
 

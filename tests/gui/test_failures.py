@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from gui import bars
-from tests.gui.conftest import BLUE, RED, LogComparison, Register, image_file, spoil
-from tests.gui.pages import answers, draw, only_error, open_app, top_class, upload
-from tests.gui.test_images import REFUSED
+from tests.gui.conftest import RED, LogComparison, Register, image_file, spoil
+from tests.gui.pages import answers, draw, only_error, open_app, upload
 
 Break = Callable[[Register, Path], object]
 PAGES = ("classify", "batch", "compare", "mistakes", "model")
@@ -73,20 +72,6 @@ def test_every_page_names_a_server_that_is_down_and_comes_back_with_it(
     page.button[0].click().run()
     assert not page.exception
     assert not [error for error in page.error if "127.0.0.1" in error.value]
-
-
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_a_file_that_is_no_image_is_one_line_and_the_next_one_is_classified(register: Register) -> None:
-    register()
-    page = open_app()
-    for case, (content, reason) in REFUSED.items():
-        if case != "too many bytes":  # which the browser refuses
-            upload(page, content)
-            assert [reason in warning.value for warning in page.warning] == [True], case
-            assert not page.error
-            assert not answers(page)
-    assert top_class(upload(page, image_file(BLUE))) == "blue sea"
-    assert not page.warning
 
 
 def test_a_bug_is_one_line_and_its_traceback_goes_to_the_log(
