@@ -139,6 +139,7 @@ def register(client: MlflowClient, onnx_file: Path, tmp_path: Path) -> Register:
         promoted_at: str = "2026-01-01T00:00:00+00:00",
         champion: bool = True,
         alias: str | None = None,
+        run_id: str | None = None,
         **packaged: Any,
     ) -> int:
         folder = tmp_path / "models" / f"{len(list(tmp_path.glob('models/*')))}"
@@ -146,7 +147,7 @@ def register(client: MlflowClient, onnx_file: Path, tmp_path: Path) -> Register:
         if not client.search_registered_models(f"name='{name}'"):
             client.create_registered_model(name)
         tags = {key: about[key] for key in ("model", "onnx_sha256") if key in about}
-        version = client.create_model_version(name, folder.as_uri(), tags=tags).version
+        version = client.create_model_version(name, folder.as_uri(), run_id, tags).version
         if champion:
             history = json.loads(client.get_registered_model(name).tags.get(HISTORY, "[]"))
             history.append({"version": str(version), "since": promoted_at, "by": "gate"})
