@@ -33,7 +33,6 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "no champion": (lambda register, _: register(champion=False), "cifar100-classifier is champion"),
     "files gone": (lambda register, folder: (register(), shutil.rmtree(folder / "models")), "Version 1 of cifar100"),
     "library missing": (lambda register, folder: (register(), without_library(folder)), "a_runtime_that_is_not_here"),
-    "earlier release": (lambda register, _: register(without=["format"]), "earlier release"),
     "no classes": (lambda register, _: register(without=["class_names"]), "class_names"),
     "fails": (spoiled("raise ValueError(7)"), "ValueError: 7"),
     "not a number": (spoiled("return np.full((1, 6), np.nan)"), "Version 1 of cifar100"),
