@@ -15,19 +15,18 @@ def choose() -> Version:
 
     Says so when another one than at the interaction before has taken over, of this registered model or of another.
     """
-    champions = registry.connect().champions()
-    names = [champion.name for champion in champions]
-    name = names[0]
-    if len(names) > 1:
+    champions = {champion.name: champion for champion in registry.connect().champions()}
+    name = next(iter(champions))
+    if len(champions) > 1:
         name = st.selectbox(
             "Registered model",
-            names,
+            list(champions),
             key="model_name",
             persist_state="session",
             help="Each has its own champion; the newest one first.",
             on_change=_forget_the_last,  # what a person chose is no news
         )
-    champion = champions[names.index(name)]
+    champion = champions[name]
     seen = st.session_state.setdefault("champions", {})  # by registered model
     if champion != seen.get(name, st.session_state.get("champion", champion)):
         st.toast(f"There is a new champion: {champion}.", icon=":material/trophy:")

@@ -12,7 +12,7 @@ import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import uvicorn
@@ -28,7 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gui import batch, command_line, images, process, registry
 from gui.archives import File
-from gui.registry import Model, RegistryError
+from gui.registry import Model, RegistryError, Square
 from stages.common.errors import UserError
 
 MAX_MEGABYTES = 32  # of a request: 2 million pixels as numbers; they take ten times as much for a moment
@@ -62,7 +62,7 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     top_k: int | None = Field(None, description="rows for each image")
-    square: Literal["crop", "pad"] | None = Field(
+    square: Square | None = Field(
         None, description="keep the centre of an image that is not square, or add white borders (default: the model's)"
     )
 
