@@ -138,6 +138,7 @@ def test_every_kind_of_answer_fits_a_phone_in_the_dark(
 
 def assert_fits(page: Page) -> None:
     """Nothing lies upon something else, nothing is wider than the window."""
+    page.locator(chromium.BLOCKS).nth(3).wait_for()  # between two runs of the script a page may lack its end
     chromium.settle(page)
     assert page.locator(chromium.PIECES).count() >= page.locator(chromium.BLOCKS).count() > 3
     for elements in (chromium.BLOCKS, chromium.PIECES, IMAGE):

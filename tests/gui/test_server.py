@@ -37,7 +37,7 @@ FORM = "multipart/form-data; boundary=xx"
 RED_FILE = image_file(RED, kind="JPEG")
 
 
-def coloured(name: str, size: tuple[int, int] = (60, 60), kind: str = "JPEG") -> bytes:
+def image_of(name: str, size: tuple[int, int] = (60, 60), kind: str = "JPEG") -> bytes:
     """An image of the colour of a class."""
     return image_file(tuple(map(int, COLOURS[CLASSES.index(name)])), size, kind)
 
@@ -101,7 +101,7 @@ def best(answer: requests.Response) -> str:
 
 
 def test_one_image_gets_labelled_rows_the_likeliest_first(server):
-    answer = server.classify(coloured("red apple", kind="PNG"), headers={"Content-Type": "image/png"})
+    answer = server.classify(image_of("red apple", kind="PNG"), headers={"Content-Type": "image/png"})
     assert answer.status_code == 200
     rows = answer.json()
     expected = server.model.probabilities(np.full((1, 8, 8, 3), COLOURS[0], np.uint8))[0]
@@ -116,13 +116,13 @@ def test_one_image_gets_labelled_rows_the_likeliest_first(server):
     ("kind", "header"), [("PNG", "Image/PNG; name=a"), ("PNG", "image/jpeg"), ("WEBP", "application/octet-stream")]
 )
 def test_the_bytes_of_an_image_tell_its_format(server, kind, header):
-    assert best(server.classify(coloured("blue sea", kind=kind), headers={"Content-Type": header})) == "blue sea"
+    assert best(server.classify(image_of("blue sea", kind=kind), headers={"Content-Type": header})) == "blue sea"
 
 
 def test_several_files_are_answered_in_their_order_and_one_that_is_no_image_says_so(server):
-    body = part(coloured("blue sea"), b"sea.jpg") + part(b"no image", b"notes.txt")
-    body += part(coloured("yellow lemon", (30, 50), "PNG"), field=b"other")  # without a name: numbered
-    body += part(coloured("red apple", (2000, 40)), b"sea.jpg")  # the name again
+    body = part(image_of("blue sea"), b"sea.jpg") + part(b"no image", b"notes.txt")
+    body += part(image_of("yellow lemon", (30, 50), "PNG"), field=b"other")  # without a name: numbered
+    body += part(image_of("red apple", (2000, 40)), b"sea.jpg")  # the name again
     answer = server.classify(body + b"--xx--", "?top_k=2", headers={"Content-Type": FORM})
     assert answer.status_code == 200
     rows = answer.json()
@@ -148,7 +148,7 @@ def test_files_larger_than_what_is_kept_in_memory_by_default_are_not_written_to_
     ("options", "name"), [("", "red apple"), ("?square=crop", "red apple"), ("?square=pad", "white rabbit")]
 )
 def test_an_image_that_is_not_square_is_cropped_or_padded(server, options, name):
-    assert best(server.classify(coloured("red apple", (16, 160), "PNG"), options)) == name
+    assert best(server.classify(image_of("red apple", (16, 160), "PNG"), options)) == name
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_the_body_of_an_answer_does_not_wait_until_its_headers_are_acknowledged(
 def test_several_at_once_get_their_own_answers(server):
     def ask(number: int) -> None:
         name = CLASSES[number % len(CLASSES)]
-        assert best(server.classify(coloured(name, (40 + number, 40)))) == name
+        assert best(server.classify(image_of(name, (40 + number, 40)))) == name
         images = np.full((1, 9, 9, 3), COLOURS[CLASSES.index(name)], np.uint8).tolist()
         rows = server.invoke({"inputs": images, "params": {"top_k": 1}}).json()["predictions"]
         assert rows[0]["class"] == name
@@ -368,7 +368,7 @@ def test_the_champion_is_followed_and_one_that_does_not_load_leaves_the_old_one(
 
 def test_the_command_serves_the_champion(register: Register, tmp_path):
     register()
-    (tmp_path / "photo.jpg").write_bytes(coloured("yellow lemon"))
+    (tmp_path / "photo.jpg").write_bytes(image_of("yellow lemon"))
     command = [sys.executable, "-m", "gui.server", "--port", "0", "--reload", "0.2", "--threads", "1"]
     process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
