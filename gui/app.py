@@ -16,6 +16,7 @@ def main() -> None:
     from gui.views import batch, classify, compare, mistakes, model
 
     st.set_page_config(page_title="Image classifier", page_icon="🔎")
+    st.html(Path(__file__).with_name("style.css"))
     views = {"Classify": classify, "Batch": batch, "Compare": compare, "Mistakes": mistakes, "Model": model}
     chosen = st.navigation(
         [

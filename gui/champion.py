@@ -15,19 +15,18 @@ def choose() -> Version:
 
     Says so when another one than at the interaction before has taken over, of this registered model or of another.
     """
-    champions = registry.connect().champions()
-    names = [champion.name for champion in champions]
-    name = names[0]
-    if len(names) > 1:
+    champions = {champion.name: champion for champion in registry.connect().champions()}
+    name = next(iter(champions))
+    if len(champions) > 1:
         name = st.selectbox(
             "Registered model",
-            names,
+            list(champions),
             key="model_name",
             persist_state="session",
             help="Each has its own champion; the newest one first.",
             on_change=_forget_the_last,  # what a person chose is no news
         )
-    champion = champions[names.index(name)]
+    champion = champions[name]
     seen = st.session_state.setdefault("champions", {})  # by registered model
     if champion != seen.get(name, st.session_state.get("champion", champion)):
         st.toast(f"There is a new champion: {champion}.", icon=":material/trophy:")
@@ -39,17 +38,12 @@ def _forget_the_last() -> None:
     st.session_state.pop("champion", None)
 
 
-def rivals(champion: Version) -> dict[str, Version]:
-    """The versions of its registered model that bear an alias, the champion first, each under one of its aliases."""
-    return registry.connect().rivals(champion.name)
-
-
 def choose_among(versions: dict[str, Version]) -> Version:
-    """One of the versions that `rivals` gave; a selector where there are several, the champion chosen at first."""
+    """One of the versions that Registry.rivals gave; a selector where there are several, the champion first."""
     if len(versions) == 1:
         return next(iter(versions.values()))
     alias = st.selectbox(
-        "Who answers",
+        "Model",
         list(versions),
         format_func=lambda alias: label(alias, versions[alias]),
         key="alias",
@@ -66,9 +60,7 @@ def label(alias: str, version: Version) -> str:
     return f"{name} ({', '.join([*dict.fromkeys(roles), f'version {version.number}'])})"
 
 
-@st.cache_resource(
-    max_entries=LOADED_AT_ONCE, show_spinner=False, hash_funcs={Version: lambda version: version.identity}
-)
+@st.cache_resource(max_entries=LOADED_AT_ONCE, show_spinner=False, hash_funcs={Version: repr})
 def load(version: Version) -> Model:
     """The loaded model of a version; RegistryError if it does not load."""
     model = registry.load(version)

@@ -9,14 +9,13 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gui.registry import Version, readable, reason
+from gui.registry import Version, reason
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +26,6 @@ COLUMNS = {  # of each table, beside `model`
     "summary": ("top1", "low", "high", "superclass", "ece", "milliseconds", "minutes", "megabytes"),
     "curves": ("epoch", "seconds", "val_loss", "val_top1"),
     "steps": ("step", "seconds", "train_loss", "train_top1"),
-    "classes": ("class", "superclass", "top1"),
     "superclasses": ("actual", "predicted", "images", "share"),
     "reliability": ("calibration", "confidence", "accuracy", "images"),
     "robustness": ("corruption", "severity", "top1"),
@@ -54,8 +52,7 @@ def _reading(path: str) -> Iterator[None]:
         ) from error
 
 
-@dataclass(frozen=True)
-class TopPredictions:
+class TopPredictions(NamedTuple):
     """What a model predicts for each test image.
 
     predicted: (N,) int64, the likeliest class; confidence: (N,) float32, its calibrated probability.
@@ -80,8 +77,8 @@ class ImageExplorer:
         with _reading("explorer/dataset.json"):
             described = json.loads(path.read_text(encoding="utf-8"))
             self.models = [str(model) for model in described["models"]]
-            self.class_names = [readable(name) for name in described["class_names"]]
-            self.superclass_names = [readable(name) for name in described["superclass_names"]]
+            self.class_names: list[str] = _readable(described["class_names"])
+            self.superclass_names: list[str] = _readable(described["superclass_names"])
             self.superclass_index = np.asarray(described["superclass_of_class"], np.int64)
         self.images = self._array("images", np.uint8, (..., ..., ..., 3))
         self.labels = self._array("labels", np.int64, (len(self.images),))
@@ -127,6 +124,7 @@ class LoggedComparison:
 
         self.run_id = run_id
         self._files: dict[str, Path] = {}
+        self._explorer: ImageExplorer | None = None
         self._one_at_a_time = threading.RLock()
         try:
             run = MlflowClient(tracking_uri=tracking_uri).get_run(run_id)
@@ -164,19 +162,16 @@ class LoggedComparison:
             found = pd.read_csv(file)
             if missing := {"model", *COLUMNS[name]} - set(found):
                 raise ValueError(f"no column {', '.join(sorted(missing))}")
-        for column in {"class", "superclass", "actual", "predicted"} & set(found):
-            found[column] = found[column].astype(str).map(readable)
+        for column in {"actual", "predicted"} & set(found):
+            found[column] = _readable(found[column].tolist())
         place = {model: place for place, model in enumerate(self.models)}
         return found.sort_values("model", key=lambda models: models.map(place), kind="stable", ignore_index=True)
 
     def explorer(self) -> ImageExplorer:
         """The test images; about 40 MB to fetch the first time where the store is not on this machine."""
         with self._one_at_a_time:
+            self._explorer = self._explorer or ImageExplorer(self._fetch)
             return self._explorer
-
-    @cached_property
-    def _explorer(self) -> ImageExplorer:
-        return ImageExplorer(self._fetch)
 
     def _fetch(self, path: str) -> Path:
         """The local file of a path in the run."""
@@ -206,3 +201,8 @@ def of(version: Version) -> LoggedComparison:
 @lru_cache(maxsize=KEPT_AT_ONCE)
 def _open(tracking_uri: str, run_id: str) -> LoggedComparison:
     return LoggedComparison(tracking_uri, run_id)
+
+
+def _readable(names: list[Any]) -> list[str]:
+    """The names of classes as people read them."""
+    return [str(name).replace("_", " ") for name in names]

@@ -9,18 +9,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-STYLE = """<style>
-.images { list-style: none; margin: 0; padding: 0 !important; display: grid; gap: 1.1rem 0.8rem;
-          grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); }
-.images li { margin: 0 !important; padding: 0 !important; min-width: 0; }
-.images figure { margin: 0; }
-.images img { display: block; width: 100%; height: auto; aspect-ratio: 1; border-radius: 0.4rem;
-              image-rendering: pixelated; }
-.images figcaption { font-size: 0.875rem; line-height: 1.35; margin-top: 0.35rem; overflow-wrap: anywhere; }
-.images .truth { font-weight: 600; }
-.images .prediction { display: block; opacity: 0.8; }
-</style>"""
-
 
 class Tile(NamedTuple):
     """image: (H, W, 3) uint8; truth: its label; predictions: what models answered, a line each."""
@@ -32,7 +20,7 @@ class Tile(NamedTuple):
 
 def grid(tiles: Iterable[Tile]) -> str:
     """HTML of the tiles in their order."""
-    return f'{STYLE}<ul class="images">{"".join(map(_item, tiles))}</ul>'
+    return f'<ul class="images">{"".join(map(_item, tiles))}</ul>'
 
 
 def _item(tile: Tile) -> str:

@@ -22,6 +22,7 @@ from stages.common.errors import UserError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
     from mlflow.pyfunc import PyFuncModel
 
@@ -47,7 +48,7 @@ class RegistryError(UserError):
 
 @dataclass(frozen=True)
 class Version:
-    """One version of a registered model; two are equal if they name the same version of the same registry.
+    """One version of a registered model; equal, with the same repr, if they name one version of one registry.
 
     created: milliseconds since 1970; tells apart versions of the same number in a registry that was made anew.
     tags, description, aliases, run_id (of the training): as they were when the registry was asked.
@@ -59,68 +60,27 @@ class Version:
     created: int
     tags: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     description: str = field(default="", compare=False, repr=False)
-    aliases: tuple[str, ...] = field(default=(), compare=False)
-    run_id: str = field(default="", compare=False)
-
-    @property
-    def identity(self) -> tuple[str, str, int, int]:
-        """What two equal versions share: the key of whatever is cached for a version."""
-        return self.tracking_uri, self.name, self.number, self.created
+    aliases: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    run_id: str = field(default="", compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"version {self.number} of {self.name}"
 
 
-@dataclass(frozen=True)
-class ChampionPeriod:
+class ChampionPeriod(NamedTuple):
     """A time for which a version was champion.
 
-    since, until: ISO 8601; until: empty where it lasts. rolled_back: whether a person put another version in its place.
-    decision: the sentence that made it champion; empty for all but the last period of a version.
+    version: its number; model: its network, None where it was deleted. since, until: ISO 8601; until: empty where it
+    lasts. rolled_back: whether a person put another version in its place. decision: the sentence that made it champion;
+    empty for all but the last period of a version.
     """
 
-    version: Version
+    version: str
+    model: str | None
     since: str
     until: str
     rolled_back: bool
     decision: str
-
-
-class Answer(NamedTuple):
-    """One class and its probability, between 0 and 1."""
-
-    class_name: str
-    superclass_name: str
-    probability: float
-
-
-class Classified(NamedTuple):
-    """The prediction for one image.
-
-    answers: the likeliest classes, the likeliest first; prediction_set: the classes that hold the right one for 90 of
-    100 images, the likeliest first; out_of_distribution: None where the model cannot tell.
-    """
-
-    answers: list[Answer]
-    prediction_set: list[str]
-    out_of_distribution: bool | None
-
-
-@dataclass(frozen=True)
-class Training:
-    """The run that trained a version: parameters, metrics (`test/top1` ...), tags (`git_commit` ...).
-
-    started: milliseconds since 1970; seconds: how long it took, None where it did not end.
-    place: where it stands among MLflow's pages; page: its address, None where no server shows them.
-    """
-
-    params: Mapping[str, str]
-    metrics: Mapping[str, float]
-    tags: Mapping[str, str]
-    started: int
-    seconds: float | None
-    place: str
-    page: str | None
 
 
 class Registry:
@@ -139,28 +99,27 @@ class Registry:
         wanted = os.environ.get("MODEL_NAME")
         with self._asked() as client:
             registered = list(_pages(client.search_registered_models))
-            found = {
-                model.name: self._version(client.get_model_version(model.name, str(model.aliases[CHAMPION])), model)
-                for model in registered
+            champions = [
+                self._version(client.get_model_version(model.name, str(model.aliases[CHAMPION])), model)
+                for model in sorted(registered, key=_promoted, reverse=True)
                 if CHAMPION in model.aliases
-            }
+            ]
         if not registered:
             raise RegistryError(f"No model is registered yet at `{self._shown_uri}`: {HOW_TO_MAKE_ONE}.")
-        names = [model.name for model in sorted(registered, key=_promoted, reverse=True) if model.name in found]
-        if not names:
+        if not champions:
             there_are = ", ".join(model.name for model in registered)
             raise RegistryError(f"No version of {there_are} is champion: `make register` chooses one again.")
+        names = [champion.name for champion in champions]
         if wanted and wanted not in names:
             raise RegistryError(
                 f"MODEL_NAME is `{wanted}`, but the models with a champion are {', '.join(names)}: "
                 "set it to one of these, or unset it, and start the app again."
             )
-        return [found[name] for name in names if not wanted or name == wanted]
+        return [champion for champion in champions if wanted in (None, "", champion.name)]
 
     def rivals(self, name: str) -> dict[str, Version]:
         """The versions of a registered model that have an alias, the champion first, each under one of its aliases."""
-        with self._asked() as client:
-            _, versions = self._versions(client, name)
+        _, versions = self._versions(name)
         found = {}
         for version in sorted(versions.values(), key=lambda each: (CHAMPION not in each.aliases, -each.number)):
             if version.aliases:
@@ -171,8 +130,7 @@ class Registry:
 
     def version(self, name: str, alias_or_number: str | int) -> Version:
         """A version of a registered model by one of its aliases or by its number; RegistryError if there is none."""
-        with self._asked() as client:
-            model, versions = self._versions(client, name)
+        model, versions = self._versions(name)
         number = str(model.aliases.get(str(alias_or_number), alias_or_number))
         if not number.isdecimal() or int(number) not in versions:
             there_are = ", ".join([*sorted(model.aliases), *map(str, sorted(versions))]) or "none"
@@ -181,8 +139,7 @@ class Registry:
 
     def history(self, name: str) -> list[ChampionPeriod]:
         """The champions of a registered model, the last one first; of an older store the present one alone."""
-        with self._asked() as client:
-            model, versions = self._versions(client, name)
+        model, versions = self._versions(name)
         periods = _periods(model)
         if not periods and CHAMPION in model.aliases:
             champion = versions[int(model.aliases[CHAMPION])]
@@ -191,27 +148,23 @@ class Registry:
         for index, (number, since, _) in enumerate(periods):
             later = periods[index + 1 :]
             _, until, rolled_back = later[0] if later else (0, "", False)
-            version = versions.get(number) or Version(self.tracking_uri, name, number, 0)
-            decision = "" if number in [each[0] for each in later] else version.tags.get(DECISION, "")
-            found.append(ChampionPeriod(version, since, until, rolled_back, decision))
+            tags = versions[number].tags if number in versions else {}
+            decision = "" if number in [each[0] for each in later] else tags.get(DECISION, "")
+            found.append(ChampionPeriod(str(number), tags.get("model"), since, until, rolled_back, decision))
         return found[::-1]
 
-    def training(self, version: Version) -> Training:
-        """The run that trained a version; RegistryError where it is gone."""
-        with self._asked() as client:
-            try:
-                run = client.get_run(version.run_id)
-            except Exception as error:
-                if not version.run_id or _is_missing(error):
-                    raise RegistryError(
-                        f"The run that trained {version} is gone: `make register` brings it back where it was trained."
-                    ) from None
-                raise
-        place = f"experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
-        page = f"{self._shown_uri.rstrip('/')}/#/{place}" if self.tracking_uri.startswith("http") else None
-        start, end = run.info.start_time, run.info.end_time
-        seconds = (end - start) / 1000 if end else None
-        return Training(run.data.params, run.data.metrics, run.data.tags, start, seconds, place, page)
+    def training(self, version: Version) -> "Run":
+        """The run that trained a version, with metrics such as `test/top1`; RegistryError where it is gone."""
+        gone = f"The run that trained {version} is gone: `make register` brings it back where it was trained."
+        if not version.run_id:
+            raise RegistryError(gone)
+        with self._asked(missing=gone) as client:
+            return client.get_run(version.run_id)
+
+    def address(self, place: str) -> str | None:
+        """The address of a place among MLflow's pages; None where no server shows them."""
+        is_server = self.tracking_uri.startswith("http")
+        return f"{self._shown_uri.rstrip('/')}/#/{place}" if is_server else None
 
     @property
     def ui_command(self) -> str:
@@ -219,18 +172,13 @@ class Registry:
         default = f"{SQLITE}{_in_sqlite_uri(REPOSITORY)}/mlflow.db"
         return "mlflow ui" if self.tracking_uri == default else f"mlflow ui --backend-store-uri '{self._shown_uri}'"
 
-    def _versions(self, client: "MlflowClient", name: str) -> "tuple[RegisteredModel, dict[int, Version]]":
+    def _versions(self, name: str) -> "tuple[RegisteredModel, dict[int, Version]]":
         """A registered model and its versions by number: two requests, however many there are."""
-        try:
+        missing = f"No model `{name}` is registered at `{self._shown_uri}`: {HOW_TO_MAKE_ONE}."
+        with self._asked(missing) as client:
             model = client.get_registered_model(name)
-        except Exception as error:
-            if _is_missing(error):
-                raise RegistryError(
-                    f"No model `{name}` is registered at `{self._shown_uri}`: {HOW_TO_MAKE_ONE}."
-                ) from None
-            raise
-        found = _pages(client.search_model_versions, f"name = '{name}'")
-        return model, {int(version.version): self._version(version, model) for version in found}
+            found = _pages(client.search_model_versions, f"name = '{name}'")
+            return model, {int(version.version): self._version(version, model) for version in found}
 
     def _version(self, found: "ModelVersion", model: "RegisteredModel") -> Version:
         return Version(
@@ -245,8 +193,11 @@ class Registry:
         )
 
     @contextmanager
-    def _asked(self) -> "Iterator[MlflowClient]":
-        """A client of the tracking server; whatever keeps it from answering is a RegistryError."""
+    def _asked(self, missing: str = "") -> "Iterator[MlflowClient]":
+        """A client of the tracking server; whatever keeps it from answering is a RegistryError.
+
+        missing: its message where what is asked for does not exist.
+        """
         database = Path(unquote(self.tracking_uri.removeprefix(SQLITE).split("?")[0]))
         if self.tracking_uri.startswith(SQLITE) and not database.exists():  # MLflow would create it
             raise RegistryError(f"No model is registered yet, `{database}` does not exist: {HOW_TO_MAKE_ONE}.")
@@ -254,9 +205,9 @@ class Registry:
             from mlflow import MlflowClient  # takes seconds: the page is drawn before
 
             yield MlflowClient(tracking_uri=self.tracking_uri)
-        except RegistryError:
-            raise
         except Exception as error:  # of requests, SQLAlchemy, MLflow: what to do is the same
+            if missing and getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
+                raise RegistryError(missing) from None
             logger.warning("%s does not answer", self._shown_uri, exc_info=True)
             raise RegistryError(
                 f"MLflow does not answer at `{self._shown_uri}` ({reason(error)}): start its server, "
@@ -285,11 +236,6 @@ class Model:
         self.ood_flagged: float | None = metrics.get("ood", {}).get("flagged_test")
         self.test_accuracy: float | None = metrics.get("test", {}).get("top1")
 
-    @property
-    def is_demo(self) -> bool:
-        """Whether it was trained on generated images: registered models are named after their data source."""
-        return self.version.name.startswith("demo-")
-
     def prepare(self, image: np.ndarray, square: Square | None = None) -> np.ndarray:
         """The image as the network gets it: (H, W, 3) uint8 -> (S, S, 3) uint8, made square as `square` says.
 
@@ -311,17 +257,6 @@ class Model:
         with self._running():
             rows = self.classifier.rows(probabilities, top_k).to_dict("records")
         return [rows[start : start + top_k] for start in range(0, len(rows), top_k)]
-
-    def classified(self, probabilities: np.ndarray, top_k: int) -> list[Classified]:
-        """The same; top_k: at most all classes."""
-        return [
-            Classified(
-                [Answer(row["class"], row["superclass"], row["probability"]) for row in rows],
-                rows[0]["prediction_set"],
-                rows[0]["out_of_distribution"],
-            )
-            for rows in self.rows(probabilities, min(top_k, len(self.class_names)))
-        ]
 
     def top_k(self, asked: int | None) -> int:
         """How many rows an image gets; None: TOP_K, or all classes if fewer. UserError where there are not so many."""
@@ -438,20 +373,11 @@ def _periods(model: "RegisteredModel") -> list[tuple[int, str, bool]]:
     return []
 
 
-def _is_missing(error: Exception) -> bool:
-    return getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
-
-
 def _promoted(model: "RegisteredModel") -> float:
     """When a registered model got its present champion, in seconds since 1970; 0 where it does not say."""
     with suppress(ValueError, IndexError):
         return datetime.fromisoformat(_periods(model)[-1][1]).timestamp()
     return 0
-
-
-def readable(name: str) -> str:
-    """The name of a class as people read it."""
-    return name.replace("_", " ")
 
 
 def _sentence(version: Version) -> str:

@@ -8,13 +8,6 @@ import streamlit as st
 from gui.grid import data_uri
 
 SHOWN = 12  # per page
-# !important: Streamlit keeps images in labels at the size of an icon.
-STYLE = """<style>
-.st-key-samples button { padding: 3px; height: auto; border-radius: 7px; }
-.st-key-samples button img { width: 72px !important; height: 72px !important; max-width: none !important;
-                             max-height: none !important; margin: 0; border-radius: 4px; vertical-align: top;
-                             object-fit: fill !important; image-rendering: pixelated; }
-</style>"""
 
 
 def choose(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> int | None:
@@ -27,7 +20,6 @@ def choose(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -
         name = "".join(letter if letter.isalnum() else " " for letter in class_names[labels[index]])
         return f"![{name}]({data_uri(images[index])})"
 
-    st.html(STYLE)
     place = st.container(key="samples")
     page = st.pagination(-(-len(images) // SHOWN), key="samples-page")
     shown = on_page(len(images), page)

@@ -12,7 +12,7 @@ import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import uvicorn
@@ -28,7 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gui import batch, command_line, images, process, registry
 from gui.archives import File
-from gui.registry import Model, RegistryError
+from gui.registry import Model, RegistryError, Square
 from stages.common.errors import UserError
 
 MAX_MEGABYTES = 32  # of a request: 2 million pixels as numbers; they take ten times as much for a moment
@@ -62,7 +62,7 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     top_k: int | None = Field(None, description="rows for each image")
-    square: Literal["crop", "pad"] | None = Field(
+    square: Square | None = Field(
         None, description="keep the centre of an image that is not square, or add white borders (default: the model's)"
     )
 
@@ -218,7 +218,8 @@ def app_of(served: Served) -> FastAPI:
             UserError: lambda request, error: _failure(400, str(error)),
             RegistryError: _on_failing_model,
             MlflowException: lambda request, error: _failure(error.get_http_status_code(), str(error)),
-            Exception: _on_bug,
+            # Logged by uvicorn, stack trace and all.
+            Exception: lambda request, error: _failure(500, "this request failed: the server's log says why"),
         },
     )
     app.add_middleware(BodyLimit)
@@ -339,11 +340,6 @@ async def _on_wrong_request(request: Request, error: RequestValidationError) -> 
 async def _on_failing_model(request: Request, error: RegistryError) -> Response:
     logger.error("a request failed", exc_info=error)
     return _failure(500, str(error))
-
-
-async def _on_bug(request: Request, error: Exception) -> Response:
-    """Logged by uvicorn, stack trace and all."""
-    return _failure(500, "this request failed: the server's log says why")
 
 
 def _failure(status: int, reason: str) -> JSONResponse:

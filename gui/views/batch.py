@@ -35,7 +35,7 @@ def page() -> None:
 
 def _results(model: Model, uploads: Sequence[UploadedFile], square: Square) -> list[Result]:
     """The answers; those of the last uploads are kept, so that a rerun classifies nothing again."""
-    asked = (model.version.identity, square, [upload.file_id for upload in uploads])
+    asked = (model.version, square, [upload.file_id for upload in uploads])
     kept = st.session_state.get("batch")
     if kept is not None and kept[0] == asked:
         return kept[1]

@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from gui import bars, champion, comparison, images, saliency, samples, words
+from gui import bars, champion, comparison, images, registry, saliency, samples, words
 from gui.images import ImageError
 from gui.registry import Model, RegistryError, Square, Version
 from gui.saliency import Saliency
@@ -60,7 +60,7 @@ def choose_model() -> tuple[Version, Model, dict[str, Version]]:
     The model is kept from when it was loaded: tags and aliases of its own version may have changed since.
     """
     with st.spinner("Loading the model …"):
-        versions = champion.rivals(champion.choose())
+        versions = registry.connect().rivals(champion.choose().name)
         version = champion.choose_among(versions)
         return version, champion.load(version), versions
 
@@ -108,7 +108,7 @@ def _introduce(version: Version, model: Model) -> None:
     if model.test_accuracy is not None:
         about.append(f"{bars.percent(model.test_accuracy)} top-1 on the test set")
     st.caption(f"**{version.name}**, version {version.number}: {' · '.join(filter(None, about))}")
-    if model.is_demo:
+    if version.name.startswith("demo-"):  # registered models are named after their data source
         st.info(
             "Demo model: trained on generated shapes and textures, it knows nothing of photographs. "
             "`dvc repro` trains on real images.",
@@ -149,12 +149,12 @@ def _classify(model: Model, chosen: Chosen, square: Square | None, versions: dic
 def _answer(model: Model, seen: np.ndarray, truth: str, top_k: int) -> tuple[np.ndarray, str]:
     """Show a model's answer; returns its probabilities, (C,), and the top class."""
     probabilities = model.probabilities(seen[np.newaxis])
-    found = model.classified(probabilities, top_k)[0]
-    name = found.answers[0].class_name
+    rows = model.rows(probabilities, min(top_k, len(model.class_names)))[0]
+    top, name = rows[0], rows[0]["class"]
     verdict = f"<p>{words.verdict(truth, name)}</p>" if truth else ""
-    prediction_set = words.prediction_set(found.prediction_set, len(model.class_names))
-    st.html(f"{bars.chart(found.answers)}{verdict}<p>{prediction_set}</p>")
-    if found.out_of_distribution:
+    prediction_set = words.prediction_set(top["prediction_set"], len(model.class_names))
+    st.html(f"{bars.chart(rows)}{verdict}<p>{prediction_set}</p>")
+    if top["out_of_distribution"]:
         st.warning(f"Out-of-distribution: the answer may mean nothing. {words.ood_rule(model)}", icon=":material/help:")
     return probabilities[0], name
 
@@ -167,7 +167,7 @@ def _explain(model: Model, seen: np.ndarray, row: np.ndarray, name: str) -> None
 
 
 @st.cache_data(
-    max_entries=500, show_spinner="Hiding each part in turn …", hash_funcs={Model: lambda model: model.version.identity}
+    max_entries=500, show_spinner="Hiding each part in turn …", hash_funcs={Model: lambda model: repr(model.version)}
 )
 def _occlusion(model: Model, seen: np.ndarray, class_index: int) -> Saliency:
     return saliency.occlusion(model.probabilities, seen, class_index)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from gui import bars
 from gui.comparison import ImageExplorer, TopPredictions
@@ -30,13 +31,10 @@ def page() -> None:
         model = left.selectbox("Model", explorer.models, index=first, key="of-model", persist_state="session")
         with right:
             kind = choose("Show", KINDS, "kind")
-        columns = st.columns(3)
-        with columns[0]:
-            truth = _name("Label", explorer.class_names, "truth")
-        with columns[1]:
-            predicted = _name("Prediction", explorer.class_names, "predicted")
-        with columns[2]:
-            superclass = _name("Superclass of the label", explorer.superclass_names, "superclass")
+        left, middle, right = st.columns(3)
+        truth = _name(left, "Label", explorer.class_names, "truth")
+        predicted = _name(middle, "Prediction", explorer.class_names, "predicted")
+        superclass = _name(right, "Superclass of the label", explorer.superclass_names, "superclass")
         low, high = st.slider("Confidence", 0, 100, (0, 100), format="%d %%", key="confidence", persist_state="session")
         predictions = explorer.predictions(model)
         rows = select(explorer, predictions, kind, truth, predicted, superclass, (low / 100, high / 100))
@@ -81,9 +79,9 @@ def select(
     return rows[np.lexsort((-predictions.confidence[rows], ~is_wrong[rows]))]
 
 
-def _name(label: str, names: Sequence[str], key: str) -> int | None:
+def _name(place: DeltaGenerator, label: str, names: Sequence[str], key: str) -> int | None:
     """The index of one of the names, None for any."""
-    return st.selectbox(
+    return place.selectbox(
         label,
         sorted(range(len(names)), key=names.__getitem__),
         index=None,

@@ -1,12 +1,17 @@
 """Model: the champion, why it is champion, how it was trained, and the champions before it."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from gui import bars, champion, registry
-from gui.registry import DECISION, Registry, Training, Version
+from gui.registry import DECISION, Registry, Version
 from gui.views.comparison_page import failures_as_sentences
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 SHOWN_OF_HASH = 12  # characters
 METRICS = {  # of a run, on the test set
@@ -25,10 +30,10 @@ def page() -> None:
         asked = registry.connect()
         _registered(version)
         with failures_as_sentences("training"):
-            training = asked.training(version)
-            _metrics(training)
-            _origin(version, training)
-            _run(asked, training)
+            run = asked.training(version)
+            _metrics(run.data.metrics)
+            _origin(version, run)
+            _run(asked, run)
         _champion_periods(asked, version.name)
 
 
@@ -44,27 +49,27 @@ def _registered(version: Version) -> None:
             st.markdown(version.description)
 
 
-def _metrics(training: Training) -> None:
-    found = {name: training.metrics[name] for name in METRICS if name in training.metrics}
+def _metrics(metrics: Mapping[str, float]) -> None:
+    found = {name: metrics[name] for name in METRICS if name in metrics}
     st.subheader("Test set", anchor=False)
     if not found:
         st.caption("The run holds no metrics of the test set.")
         return
     for column, (name, share) in zip(st.columns(len(found)), found.items(), strict=True):
         label, explained = METRICS[name]
-        ends = [training.metrics.get(f"{name}_{end}") for end in ("low", "high")]
+        ends = [metrics.get(f"{name}_{end}") for end in ("low", "high")]
         interval = " to ".join(f"{100 * end:.1f}" for end in ends if end is not None) or None
         column.metric(label, bars.percent(share), interval, delta_color="off", delta_arrow="off", help=explained)
 
 
-def _origin(version: Version, training: Training) -> None:
+def _origin(version: Version, run: "Run") -> None:
     st.subheader("Training", anchor=False)
-    tags = training.tags
+    tags, start, end = run.data.tags, run.info.start_time, run.info.end_time
     commit = tags.get("git_commit", "")[:SHOWN_OF_HASH]
     facts: dict[str, list[str | None]] = {
         "Trained": [
-            _time(training.started / 1000),
-            f"{training.seconds / 60:.1f} minutes" if training.seconds else "",
+            _time(start / 1000),
+            f"{(end - start) / 60_000:.1f} minutes" if end else "",
             tags.get("resolved_device"),
             tags.get("resolved_precision"),
         ],
@@ -77,38 +82,35 @@ def _origin(version: Version, training: Training) -> None:
     }
     lines = {name: ", ".join(filter(None, parts)) for name, parts in facts.items()}
     st.markdown("\n".join(f"- {name}: {line}" for name, line in lines.items() if line))
-    with st.expander(f"{len(training.params)} parameters"):
-        st.table(dict(sorted(training.params.items())), border="horizontal", alt="Parameters of the training")
+    with st.expander(f"{len(run.data.params)} parameters"):
+        st.table(dict(sorted(run.data.params.items())), border="horizontal", alt="Parameters of the training")
 
 
-def _run(asked: Registry, training: Training) -> None:
-    if training.page:
-        st.link_button("Run in MLflow", training.page, icon=":material/open_in_new:")
+def _run(asked: Registry, run: "Run") -> None:
+    place = f"experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+    if page := asked.address(place):
+        st.link_button("Run in MLflow", page, icon=":material/open_in_new:")
     else:
         st.markdown("Curves and files of the run are in MLflow's UI:")
         st.code(asked.ui_command, language="bash", wrap_lines=True)
-        st.caption(f"Then open <http://127.0.0.1:5000/#/{training.place}>.")
+        st.caption(f"Then open <http://127.0.0.1:5000/#/{place}>.")
 
 
 def _champion_periods(asked: Registry, name: str) -> None:
     st.subheader("Champion periods", anchor=False)
     import pandas as pd  # late: the app starts without it
 
-    periods = pd.DataFrame(
-        {
-            "version": str(period.version.number),
-            "model": period.version.tags.get("model"),
-            "from (UTC)": period.since,
-            "until (UTC)": period.until,
-            "rolled back": period.rolled_back,
-            "decision": period.decision,
-        }
-        for period in asked.history(name)
-    )
-    for end in ("from (UTC)", "until (UTC)"):
+    periods = pd.DataFrame(asked.history(name))
+    for end in ("since", "until"):
         dates = pd.to_datetime(periods[end], utc=True, format="ISO8601", errors="coerce")
         periods[end] = dates.dt.strftime("%Y-%m-%d %H:%M")
-    st.dataframe(periods, hide_index=True, placeholder="", alt="Champion periods, the present one first")
+    st.dataframe(
+        periods,
+        column_config={"since": "from (UTC)", "until": "until (UTC)", "rolled_back": "rolled back"},
+        hide_index=True,
+        placeholder="",
+        alt="Champion periods, the present one first",
+    )
 
 
 def _time(seconds: float) -> str:

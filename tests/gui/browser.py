@@ -14,7 +14,8 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, 
 from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
-ROOT = Path(__file__).resolve().parents[2]
+from gui.registry import REPOSITORY
+
 DESKTOP = {"width": 1000, "height": 900}  # pixels
 PHONE = {"width": 375, "height": 812}
 ANSWER = "ol.answers > li"
@@ -39,7 +40,7 @@ def running_app(**environment: str) -> Iterator[str]:
     address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "streamlit", "run", "gui/app.py"]
     environment |= {"STREAMLIT_SERVER_PORT": str(port), "STREAMLIT_SERVER_HEADLESS": "true"}
-    with subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, stdout=subprocess.DEVNULL) as server:
+    with subprocess.Popen(command, cwd=REPOSITORY, env=os.environ | environment, stdout=subprocess.DEVNULL) as server:
         try:
             patience = Retry(PATIENCE // 500, backoff_factor=0.5, backoff_max=0.5)
             with requests.Session() as session:

@@ -22,8 +22,9 @@ from mlflow.models import ModelSignature
 from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from PIL import Image
 
-from gui import process
-from gui.registry import HISTORY
+from gui import comparison, process, registry
+from gui.comparison import LoggedComparison
+from gui.registry import HISTORY, Model
 from stages.inference import onnx_model
 from tests import linear_onnx
 from tests.gui import small_comparison
@@ -91,18 +92,22 @@ def tracking_uri(empty_database: Path, tmp_path: Path, monkeypatch: pytest.Monke
     return uri
 
 
+@pytest.fixture
+def client(tracking_uri: str) -> MlflowClient:
+    """Of that database."""
+    return MlflowClient(tracking_uri=tracking_uri)
+
+
 @pytest.fixture(scope="session")
 def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that names the nearest of COLOURS to an image's mean colour."""
     return linear_onnx.of_colours(tmp_path_factory.mktemp("onnx") / "model.onnx", COLOURS, SIZE)
 
 
-def package(
-    folder: Path, onnx_file: Path, code: Any = onnx_model.__file__, without: Sequence[str] = (), **metadata: Any
-) -> dict[str, Any]:
+def package(folder: Path, onnx_file: Path, without: Sequence[str] = (), **metadata: Any) -> dict[str, Any]:
     """Save a model as a registered version of the pipeline holds it; returns its metadata.
 
-    code: what runs instead of onnx_model.py; without: keys left out of METADATA; metadata replaces what is there.
+    without: keys left out of METADATA; metadata replaces what is there.
     """
     about = METADATA | {"onnx_sha256": hashlib.sha256(onnx_file.read_bytes()).hexdigest()} | metadata
     about = {key: value for key, value in about.items() if key not in without}
@@ -113,7 +118,7 @@ def package(
     signature._is_signature_from_type_hint = True  # as in stages/tracking/package.py
     mlflow.pyfunc.save_model(
         folder,
-        python_model=code,
+        python_model=onnx_model.__file__,
         artifacts={"model": str(onnx_file)},
         metadata=about,
         signature=signature,
@@ -123,19 +128,18 @@ def package(
 
 
 @pytest.fixture
-def register(tracking_uri: str, onnx_file: Path, tmp_path: Path) -> Register:
+def register(client: MlflowClient, onnx_file: Path, tmp_path: Path) -> Register:
     """Register the next version of a model in that database, as champion or under an alias; returns its number.
 
     Its package is tmp_path / "models" / "0", "1" ...; other arguments: see `package`.
     """
-    client = MlflowClient(tracking_uri=tracking_uri)
 
     def register_version(
         name: str = "cifar100-classifier",
         promoted_at: str = "2026-01-01T00:00:00+00:00",
         champion: bool = True,
         alias: str | None = None,
-        by: str = "gate",
+        run_id: str | None = None,
         **packaged: Any,
     ) -> int:
         folder = tmp_path / "models" / f"{len(list(tmp_path.glob('models/*')))}"
@@ -143,10 +147,10 @@ def register(tracking_uri: str, onnx_file: Path, tmp_path: Path) -> Register:
         if not client.search_registered_models(f"name='{name}'"):
             client.create_registered_model(name)
         tags = {key: about[key] for key in ("model", "onnx_sha256") if key in about}
-        version = client.create_model_version(name, folder.as_uri(), tags=tags).version
+        version = client.create_model_version(name, folder.as_uri(), run_id, tags).version
         if champion:
             history = json.loads(client.get_registered_model(name).tags.get(HISTORY, "[]"))
-            history.append({"version": str(version), "since": promoted_at, "by": by})
+            history.append({"version": str(version), "since": promoted_at, "by": "gate"})
             client.set_registered_model_tag(name, HISTORY, json.dumps(history))
         for given in filter(None, ("champion" if champion else None, alias)):
             client.set_registered_model_alias(name, given, version)
@@ -167,24 +171,35 @@ def spoil(package: Path, statement: str) -> None:
 def comparison_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of a comparison's run of three models on 120 images of 8 by 8."""
     folder = tmp_path_factory.mktemp("comparison")
-    about = ("class_names", "superclass_names", "superclass_of_class")
-    small_comparison.write(folder, *(METADATA[key] for key in about))
+    small_comparison.write(folder, METADATA)
     return folder
 
 
 @pytest.fixture
-def log_comparison(comparison_files: Path, tracking_uri: str, tmp_path: Path) -> LogComparison:
+def log_comparison(comparison_files: Path, client: MlflowClient, tmp_path: Path) -> LogComparison:
     """Log that comparison and make it the one of a registered version; returns the run's id."""
-    client = MlflowClient(tracking_uri=tracking_uri)
 
-    def log(number: int, name: str = "cifar100-classifier", files: Path = comparison_files) -> str:
-        found = client.get_experiment_by_name("cifar100")
-        location = (tmp_path / "mlartifacts").as_uri()
-        experiment = found.experiment_id if found else client.create_experiment("cifar100", location)
+    def log(number: int) -> str:
+        experiment = client.create_experiment(f"comparison {number}", (tmp_path / "mlartifacts").as_uri())
         run_id = client.create_run(experiment, run_name="comparison").info.run_id
-        client.log_artifacts(run_id, str(files))
-        client.set_terminated(run_id)
-        client.set_model_version_tag(name, str(number), "comparison_run_id", run_id)
+        client.log_artifacts(run_id, str(comparison_files))
+        client.set_model_version_tag("cifar100-classifier", str(number), "comparison_run_id", run_id)
         return run_id
 
     return log
+
+
+@pytest.fixture
+def champion_run(register: Register, log_comparison: LogComparison, tmp_path: Path) -> Path:
+    """The artifacts of the comparison that the champion, a vit_scratch, names."""
+    return tmp_path / "mlartifacts" / log_comparison(register(model="vit_scratch")) / "artifacts"
+
+
+def champions_comparison() -> LoggedComparison:
+    """As the pages open it."""
+    return comparison.of(registry.connect().champions()[0])
+
+
+def champions_model() -> Model:
+    """As the commands load it."""
+    return registry.load(registry.connect().champions()[0])

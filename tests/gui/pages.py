@@ -2,11 +2,12 @@
 
 import re
 from html import unescape
-from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
-APP = Path(__file__).resolve().parents[2] / "gui" / "app.py"
+from gui.registry import REPOSITORY
+
+APP = REPOSITORY / "gui" / "app.py"
 
 
 def draw(name: str) -> AppTest:

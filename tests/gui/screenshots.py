@@ -1,6 +1,6 @@
 """Screenshots of the app for the README, by the champion of the tracking store in use.
 
-python -m tests.gui.screenshots [FOLDER] [--image FILE] [--dark] [--phone]
+python -m tests.gui.screenshots [FOLDER]
 """
 
 import argparse
@@ -9,11 +9,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from gui import comparison, registry
-from tests.gui.browser import PHONE, classify, headless_browser, open_app, running_app, screenshot, settle, visitor
+from tests.gui.browser import classify, headless_browser, open_app, running_app, screenshot, settle, visitor
+from tests.gui.conftest import champions_comparison
 
 WINDOW = {"width": 1200, "height": 1090}  # pixels: what the README shows of a long page
-SHOWN = 0.48  # which of the test images is classified where none is given: this share of the way through them
+SHOWN = 0.48  # which of the test images is classified: this share of the way through them
 PATIENCE = 3_000  # milliseconds that charts are given to draw after their page is there
 
 
@@ -21,19 +21,16 @@ def main() -> None:
     """Start the app, classify an image, open the comparison, save what the browser shows."""
     parser = argparse.ArgumentParser(prog="python -m tests.gui.screenshots", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?", default=Path("docs"), help="where the PNG files go")
-    parser.add_argument("--image", type=Path, help="image to classify; without it, one of the test images")
-    parser.add_argument("--dark", action="store_true", help="in the dark theme")
-    parser.add_argument("--phone", action="store_true", help="at the width of a phone")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as temporary,
         running_app() as address,
         headless_browser() as browser,
-        visitor(browser, PHONE if arguments.phone else WINDOW, arguments.dark) as context,
+        visitor(browser, WINDOW) as context,
     ):
         page = open_app(context, address)
-        classify(page, arguments.image or _test_image(Path(temporary)))
+        classify(page, _test_image(Path(temporary)))
         page.get_by_text("Explain").click()
         page.get_by_text("Orange: ").or_(page.get_by_text("No single part")).wait_for()
         settle(page)
@@ -49,7 +46,7 @@ def main() -> None:
 
 def _test_image(folder: Path) -> Path:
     """One of the test images as a file."""
-    explorer = comparison.of(registry.connect().champions()[0]).explorer()
+    explorer = champions_comparison().explorer()
     file = folder / "image.png"
     Image.fromarray(explorer.images[int(SHOWN * len(explorer.images))]).save(file)
     return file

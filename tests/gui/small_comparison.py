@@ -4,11 +4,15 @@ tests/test_comparison_in_app.py checks that they are what the pipeline writes.
 """
 
 import json
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from stages.inference.onnx_model import softmax
 
 SIZE = 8  # pixels
 COLOURS = np.array([[220, 30, 30], [30, 200, 30], [30, 60, 220], [250, 250, 250], [5, 5, 5], [230, 220, 40]])
@@ -31,69 +35,48 @@ REPORT = """# Model comparison on cifar100
 """
 
 
-def write(folder: Path, class_names: list[str], superclass_names: list[str], superclass_of_class: list[int]) -> None:
-    """Write them into `folder`, by their paths in the run."""
+def write(folder: Path, about: Mapping[str, Any]) -> None:
+    """Write them into `folder`, by their paths in the run; about: names the classes, as a version's metadata does."""
+    names = {key: about[key] for key in ("class_names", "superclass_names", "superclass_of_class")}
     rng = np.random.default_rng(4)  # every model takes some rabbit for an apple
-    labels = np.arange(COUNT, dtype=np.int64) * len(class_names) // COUNT
+    classes = len(names["class_names"])
+    labels = np.arange(COUNT, dtype=np.int64) * classes // COUNT
     images = np.clip(COLOURS[labels][:, None, None] + rng.normal(0, 30, (COUNT, SIZE, SIZE, 3)), 0, 255)
     for name in ("explorer", "tables"):
         (folder / name).mkdir()
     np.save(folder / "explorer" / "images.npy", images.astype(np.uint8))
     np.save(folder / "explorer" / "labels.npy", labels)
-    names = {"class_names": class_names, "superclass_names": superclass_names}
-    _json(
-        folder / "explorer" / "dataset.json",
-        names | {"superclass_of_class": superclass_of_class, "models": list(MODELS)},
-    )
-    superclasses = np.asarray(superclass_names)[superclass_of_class]
-    tables: dict[str, list[pd.DataFrame]] = {}
+    (folder / "explorer" / "dataset.json").write_text(json.dumps(names | {"models": list(MODELS)}))
+    superclasses = np.asarray(names["superclass_names"])[names["superclass_of_class"]]
+    tables = defaultdict(list)
     for model, (skill, milliseconds, minutes) in MODELS.items():
-        logits = rng.normal(0, 1.5, (COUNT, len(class_names))) + skill * np.eye(len(class_names))[labels]
-        stored = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float16)
+        stored = softmax(rng.normal(0, 1.5, (COUNT, classes)) + skill * np.eye(classes)[labels]).astype(np.float16)
         np.save(folder / "explorer" / f"probabilities-{model}.npy", stored)
-        found = _tables(np.asarray(class_names), superclasses, labels, stored.argmax(axis=1))
-        found["summary"] |= {"milliseconds": milliseconds, "minutes": minutes, "megabytes": 7.290128}
+        predicted = stored.argmax(axis=1)
+        found = _tables(float((predicted == labels).mean()))
+        found["summary"] |= {"milliseconds": [milliseconds], "minutes": [minutes], "megabytes": [7.290128]}
+        sides = {"actual": superclasses[labels], "predicted": superclasses[predicted]}
+        confused = pd.DataFrame(sides).value_counts(sort=False).rename("images").reset_index()
+        shares = confused["images"] / confused.groupby("actual")["images"].transform("sum")
+        found["superclasses"] = confused.assign(share=shares)
         for name, columns in found.items():
-            tables.setdefault(name, []).append(
-                pd.DataFrame({"model": model} | columns, index=None if name != "summary" else [0])
-            )
+            tables[name].append(pd.DataFrame(columns).assign(model=model))
     for name, parts in tables.items():
         pd.concat(parts).to_csv(folder / "tables" / f"{name}.csv", index=False)
     ranking = [{"rank": rank, "model": model} for rank, model in enumerate(RANKED, start=1)]
     verdict = "**Ship vit_transfer**: 95.0% top-1 accuracy on 120 test images."
-    _json(folder / "comparison.json", {"verdict": verdict, "ranking": ranking})
+    (folder / "comparison.json").write_text(json.dumps({"verdict": verdict, "ranking": ranking}))
     (folder / "comparison.md").write_text(REPORT, encoding="utf-8")
 
 
-def _tables(names: np.ndarray, superclasses: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> dict[str, dict]:
-    """The columns of each table for one model."""
-    top1, order = float((predicted == labels).mean()), list(dict.fromkeys(superclasses))
-    counts = pd.crosstab(superclasses[labels], superclasses[predicted]).reindex(
-        index=order, columns=order, fill_value=0
-    )
-    confused = counts.rename_axis(index="actual", columns="predicted").stack().rename("images").reset_index()
-    confused["share"] = confused["images"] / confused.groupby("actual")["images"].transform("sum")
+def _tables(top1: float) -> dict[str, Any]:
+    """The columns of the tables for one model."""
     progress = np.array([1, 2, 3])
+    measures = {"loss": 3 - progress / 2, "top1": top1 * progress / 3}
     return {
-        "summary": {"top1": top1, "low": top1 - 0.08, "high": top1 + 0.08, "superclass": top1 + 0.01, "ece": 0.04},
-        "curves": {
-            "epoch": progress[:2],
-            "seconds": 60 * progress[:2],
-            "val_loss": 2 - progress[:2] / 2,
-            "val_top1": top1 * progress[:2] / 2,
-        },
-        "steps": {
-            "step": 20 * progress,
-            "seconds": 40 * progress,
-            "train_loss": 3 - progress / 2,
-            "train_top1": top1 * progress / 3,
-        },
-        "classes": {
-            "class": names,
-            "superclass": superclasses,
-            "top1": [float((predicted[labels == label] == label).mean()) for label in range(len(names))],
-        },
-        "superclasses": confused.to_dict("list"),
+        "summary": {"top1": [top1], "low": top1 - 0.08, "high": top1 + 0.08, "superclass": top1 + 0.01, "ece": 0.04},
+        "curves": {"epoch": progress, "seconds": 60 * progress} | {f"val_{key}": of for key, of in measures.items()},
+        "steps": {"step": 20 * progress, "seconds": 40 * progress} | {f"train_{k}": of for k, of in measures.items()},
         "reliability": {
             "calibration": ["before", "before", "after", "after"],
             "confidence": [0.4, 0.9, 0.4, 0.9],
@@ -106,7 +89,3 @@ def _tables(names: np.ndarray, superclasses: np.ndarray, labels: np.ndarray, pre
             "top1": top1 * np.linspace(1, 0.5, 8),
         },
     }
-
-
-def _json(file: Path, content: dict[str, Any]) -> None:
-    file.write_text(json.dumps(content), encoding="utf-8")

@@ -2,18 +2,14 @@
 
 import csv
 import io
-from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
 
-import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from gui import archives, batch, images, registry
-from gui.archives import File
+from gui import archives, batch
 from gui.batch import Result
-from gui.registry import Model
 from stages.inference.onnx_model import COLUMNS
 from tests.gui.conftest import BLUE, RED, Register, image_file, spoil
 from tests.gui.pages import draw, only_error, upload
@@ -49,42 +45,15 @@ def test_files_and_archives_become_a_table_and_unreadable_ones_are_named(registe
 def test_the_csv_holds_every_file_with_answer_or_error() -> None:
     values = ("a, b.png", 1, "maple tree", "trees", 0.51234567, ["maple tree", "oak tree"], True)
     row = dict(zip(COLUMNS, values, strict=True))
+    other = row | {"image": "-2.png", "out_of_distribution": None}
     text = io.StringIO()
-    batch.write_csv([Result("a, b.png", [row]), Result("=1+1.png", error="It is empty.")], text, errors=True)
-    head, first, second = csv.reader(io.StringIO(text.getvalue()))
+    results = [Result("a, b.png", [row]), Result("-2.png", [other]), Result("=1+1.png", error="It is empty.")]
+    batch.write_csv(results, text, errors=True)
+    head, first, second, third = csv.reader(io.StringIO(text.getvalue()))
     assert head == [*COLUMNS, "error"]
     assert first == ["a, b.png", "1", "maple tree", "trees", "0.512346", "maple tree, oak tree", "true", ""]
-    assert second == ["'=1+1.png", *[""] * 6, "It is empty."]  # text, not a formula
-
-
-@pytest.fixture
-def model(register: Register) -> Model:
-    register()
-    return registry.load(registry.connect().champions()[0])
-
-
-def test_an_image_gets_the_same_answer_alone_and_among_many(model: Model) -> None:
-    rng = np.random.default_rng(0)
-    contents = [image_file(tuple(int(c) for c in rng.integers(0, 256, 3)), (40 + number, 40)) for number in range(40)]
-    files = [File(f"{number}.png", partial(bytes, content)) for number, content in enumerate(contents)]
-    files.insert(7, File("broken.png", lambda: b"broken"))
-    results = list(batch.classify(model, files, "crop", 1))
-    assert [result.image for result in results] == [file.name for file in files]
-    assert [result.image for result in results if result.error] == ["broken.png"]
-    for result, content in zip([result for result in results if not result.error], contents, strict=True):
-        seen = model.prepare(images.load(content), "crop")
-        alone = model.rows(model.probabilities(seen[np.newaxis]), 1)[0][0]
-        assert result.rows[0]["class"] == alone["class"]
-        assert result.rows[0]["probability"] == pytest.approx(alone["probability"], abs=1e-6)
-        assert result.rows[0]["prediction_set"] == alone["prediction_set"]
-
-
-def test_a_group_of_nothing_but_broken_files_stops_nothing(model: Model) -> None:
-    files = [File(f"{number}.png", lambda: b"broken") for number in range(batch.AT_ONCE)]
-    files.append(File("red.png", lambda: image_file(RED)))
-    results = list(batch.classify(model, files, "pad", 1))
-    assert sum(bool(result.error) for result in results) == batch.AT_ONCE
-    assert results[-1].rows[0]["class"] == "red apple"
+    assert (second[0], second[-2:]) == ("'-2.png", ["", ""])
+    assert third == ["'=1+1.png", *[""] * 6, "It is empty."]  # text, not a formula
 
 
 def test_a_model_that_fails_on_one_image_stops_nothing_on_all_is_one_line(register: Register, tmp_path: Path) -> None:
@@ -100,29 +69,16 @@ def test_a_model_that_fails_on_one_image_stops_nothing_on_all_is_one_line(regist
     assert "too blue" in only_error(upload(page, image_file(BLUE)))
 
 
-def test_the_progress_rises_to_the_end(register: Register, monkeypatch: pytest.MonkeyPatch) -> None:
-    register()
-    page = draw("batch")
-    bar = Mock()
-    monkeypatch.setattr("streamlit.progress", bar)
-    count = 2 * batch.AT_ONCE + 1
-    upload(page, *((f"{number}.png", image_file(RED)) for number in range(count)))
-    shares = [call.args[0] for call in bar.return_value.progress.call_args_list]
-    assert shares == [batch.AT_ONCE / count, 2 * batch.AT_ONCE / count, 1]
-    bar.return_value.empty.assert_called_once_with()
-
-
 def test_a_rerun_classifies_nothing_again(register: Register, monkeypatch: pytest.MonkeyPatch) -> None:
     register()
-    classified = []
-    classify = batch.classify
-    monkeypatch.setattr(batch, "classify", lambda *given, **named: classified.append(1) or classify(*given, **named))
+    classify = Mock(wraps=batch.classify)
+    monkeypatch.setattr(batch, "classify", classify)
     page = upload(draw("batch"), image_file(RED))
     page.run()
-    assert len(classified) == 1
+    assert classify.call_count == 1
     assert len(page.dataframe) == 1
     page.radio[0].set_value("pad").run()
-    assert len(classified) == 2
+    assert classify.call_count == 2
     register(class_names=["tomato", "pea", "sky", "snow", "coal", "sun"])
     assert list(page.run().dataframe[0].value["class"]) == ["tomato"]
 

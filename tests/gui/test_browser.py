@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.gui import browser as chromium
 from tests.gui.conftest import BLUE, RED, LogComparison, Register, image_file
@@ -18,6 +18,8 @@ pytestmark = [
         reason="no Chromium on the PATH (Debian: apt-get install chromium)",
     ),
 ]
+IMAGE = ".images li"
+CHART = "[data-testid=stVegaLiteChart] :is(canvas, svg)"
 # Run by Python as it starts: notes every file that is opened for writing, temporary ones without a name too.
 NOTE_WRITING = """
 import os, sys
@@ -113,10 +115,7 @@ def test_every_kind_of_answer_fits_a_phone_in_the_dark(
         page.get_by_alt_text("What red apple rests on").first.wait_for()
         page.get_by_text("All 2 models").click()
         expect(page.locator("ol.answers")).to_have_count(3)
-        chromium.settle(page)
-        assert chromium.overflow(page) <= 0
-        assert chromium.overlaps(page.locator(chromium.BLOCKS)) == []
-        assert chromium.overlaps(page.locator(chromium.PIECES)) == []
+        assert_fits(page)
         assert chromium.overlaps(rows) == []
         assert chromium.brightness(page.locator(".answers").first, "color") > 180
         assert chromium.brightness(page.locator(".stApp").first, "backgroundColor") < 100
@@ -135,3 +134,60 @@ def test_every_kind_of_answer_fits_a_phone_in_the_dark(
         page.keyboard.press("Enter")
         page.get_by_text("the label is").first.wait_for()
         assert chromium.overflow(page) <= 0
+
+
+def assert_fits(page: Page) -> None:
+    """Nothing lies upon something else, nothing is wider than the window."""
+    page.locator(chromium.BLOCKS).nth(3).wait_for()  # between two runs of the script a page may lack its end
+    chromium.settle(page)
+    assert page.locator(chromium.PIECES).count() >= page.locator(chromium.BLOCKS).count() > 3
+    for elements in (chromium.BLOCKS, chromium.PIECES, IMAGE):
+        assert not chromium.overlaps(page.locator(elements))
+    assert chromium.overflow(page) <= 0
+    for element in page.locator(CHART).all():
+        box = element.bounding_box()
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= page.viewport_size["width"] + 1
+
+
+def test_a_person_compares_models_and_looks_through_mistakes(
+    champion_run: Path, tracking_uri: str, browser: Browser
+) -> None:
+    with (
+        chromium.running_app(MLFLOW_TRACKING_URI=tracking_uri) as address,
+        chromium.visitor(browser, chromium.PHONE, dark=True) as phone,
+        chromium.visitor(browser) as desktop,
+    ):
+        page = phone.new_page()
+        for name in ("compare", "mistakes"):
+            page.goto(f"{address}/{name}")
+            page.locator(IMAGE).first.wait_for()
+            assert_fits(page)
+            assert chromium.brightness(page.locator(IMAGE).locator(".truth").first, "color") > 180
+            assert chromium.brightness(page.locator(".stApp"), "backgroundColor") < 60
+
+        page.goto(f"{address}/model")
+        page.get_by_role("heading", name="Champion periods").wait_for()
+        assert_fits(page)
+
+        page = desktop.new_page()
+        page.goto(f"{address}/compare")
+        expect(page.get_by_text("Ship vit_transfer").first).to_be_visible()
+        page.locator(IMAGE).first.wait_for()
+        assert_fits(page)
+        expect(page.locator(CHART)).to_have_count(5)
+
+        page.get_by_role("link", name="Mistakes").click()
+        truths = page.locator(IMAGE).locator(".truth")
+        truths.first.wait_for()
+        assert_fits(page)
+        page.get_by_role("combobox", name="Label", exact=True).focus()
+        page.keyboard.type("white")
+        page.keyboard.press("Enter")
+        expect(truths.filter(has_not_text="white rabbit")).to_have_count(0)
+        page.get_by_role("link", name="Compare").click()
+        page.get_by_role("heading", name="Model comparison").wait_for()
+        page.get_by_role("link", name="Mistakes").click()
+        page.get_by_role("heading", name="Mistakes").wait_for()
+        expect(truths.first).to_have_text("white rabbit")  # the choice is still there
+        chromium.settle(page)
+        assert set(truths.all_text_contents()) == {"white rabbit"}

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from gui import comparison, registry
-from tests.gui.conftest import LogComparison, Register
+from gui import comparison
+from tests.gui.conftest import champions_comparison
 from tests.gui.pages import draw, html, only_error
 
 RIGHT = {  # whether vit_scratch is right, and mobilenet_transfer
@@ -17,12 +17,6 @@ RIGHT = {  # whether vit_scratch is right, and mobilenet_transfer
     "Only mobilenet_transfer is right": (False, True),
     "Both are wrong": (False, False),
 }
-
-
-@pytest.fixture
-def champion_run(register: Register, log_comparison: LogComparison, tmp_path: Path) -> Path:
-    """The artifacts of the comparison that the champion names."""
-    return tmp_path / "mlartifacts" / log_comparison(register(model="vit_transfer")) / "artifacts"
 
 
 def specs(page: AppTest) -> list[str]:
@@ -33,10 +27,10 @@ def test_verdict_table_charts_and_report_are_those_of_the_champions_comparison(c
     page = draw("compare")
     assert not page.error
     assert page.markdown[0].value.startswith("**Ship vit_transfer**")
-    assert "version 1 of cifar100-classifier, vit_transfer" in page.caption[0].value
+    assert "version 1 of cifar100-classifier, vit_scratch" in page.caption[0].value
     table = page.dataframe[0].value
     assert list(table["model"]) == ["vit_transfer", "mobilenet_transfer", "vit_scratch"]
-    summary = comparison.of(registry.connect().champions()[0]).table("summary")
+    summary = champions_comparison().table("summary")
     assert table["top1"].tolist() == (100 * summary["top1"]).tolist()
     for row in table.itertuples():
         low, high = map(float, row.interval.split(" to "))
@@ -72,7 +66,7 @@ def test_images_that_one_model_classifies_correctly_and_the_other_does_not(champ
     page.selectbox(key="first").set_value("vit_scratch").run()
     assert "vit_scratch" not in page.selectbox(key="second").options
     page.selectbox(key="second").set_value("mobilenet_transfer").run()
-    explorer = comparison.of(registry.connect().champions()[0]).explorer()
+    explorer = champions_comparison().explorer()
     right = [
         explorer.predictions(model).predicted == explorer.labels for model in ("vit_scratch", "mobilenet_transfer")
     ]
@@ -82,17 +76,6 @@ def test_images_that_one_model_classifies_correctly_and_the_other_does_not(champ
     tiles = re.findall(r'"truth">(.*?)<.*?vit_scratch: (.*?), .*?mobilenet_transfer: (.*?), ', html(page))
     assert 0 < len(tiles) == min(count, 24)
     assert all((truth == a, truth == b) == RIGHT[kind] for truth, a, b in tiles)
-
-
-def test_more_images_than_fit_a_page_are_on_the_next_one(champion_run: Path) -> None:
-    page = draw("compare")
-    page.selectbox(key="second").set_value("vit_scratch").run()
-    count = int(re.search(r": (\d+) of", page.radio[0].options[0])[1])
-    assert count > 24
-    first = html(page)
-    page.get("pagination")[0].set_value(2).run()
-    assert html(page).count("<li>") == min(24, count - 24)
-    assert first.split("<li>")[1] not in html(page)
 
 
 def test_where_nothing_differs_and_where_there_is_one_model_that_is_said(champion_run: Path) -> None:
@@ -107,29 +90,14 @@ def test_where_nothing_differs_and_where_there_is_one_model_that_is_said(champio
 
 
 def test_what_is_missing_is_one_line_below_what_is_there(champion_run: Path) -> None:
-    shutil.rmtree(champion_run / "explorer")
+    explorer = (champion_run / "explorer").rename(champion_run / "elsewhere")
     page = draw("compare")
-    assert "explorer/dataset.json" in only_error(page)
+    assert "`explorer/dataset.json` of the comparison is out of reach" in only_error(page)
     assert len(specs(page)) == 5
+    explorer.rename(champion_run / "explorer")
+    assert not page.run().error
     (champion_run / "tables" / "summary.csv").unlink()  # as in stores that an earlier release wrote
     comparison._open.cache_clear()
     page = draw("compare")
     assert "`tables/summary.csv` of the comparison is out of reach" in only_error(page)
     assert page.markdown[0].value.startswith("**Ship vit_transfer**")
-
-
-def test_a_champion_without_comparison_is_one_line(register: Register) -> None:
-    register()
-    assert "No comparison was logged with version 1 of cifar100-classifier" in only_error(draw("compare"))
-
-
-def test_a_new_champion_brings_its_comparison_at_the_next_interaction(
-    champion_run: Path, register: Register, log_comparison: LogComparison
-) -> None:
-    page = draw("compare")
-    assert not page.toast
-    log_comparison(register(model="vit_scratch"))
-    page.selectbox(key="corruption").set_value("noise").run()
-    assert "version 2 of cifar100-classifier" in page.toast[0].value
-    assert "version 2 of cifar100-classifier, vit_scratch" in page.caption[0].value
-    assert not page.run().toast

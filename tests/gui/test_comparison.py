@@ -8,42 +8,20 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from gui import comparison, registry
+from gui import comparison
 from gui.comparison import ComparisonError, LoggedComparison
-from tests.gui.conftest import METADATA, LogComparison, Register
+from tests.gui.conftest import METADATA, LogComparison, Register, champions_comparison
 
 MODELS = ["vit_scratch", "vit_transfer", "mobilenet_transfer"]
 
 
-def opened() -> LoggedComparison:
-    """The comparison of the only champion."""
-    return comparison.of(registry.connect().champions()[0])
-
-
-@pytest.fixture
-def run(register: Register, log_comparison: LogComparison, tmp_path: Path) -> Path:
-    """The artifacts of the champion's comparison."""
-    return tmp_path / "mlartifacts" / log_comparison(register()) / "artifacts"
-
-
-def test_a_version_leads_to_its_comparison(run: Path) -> None:
-    found = opened()
-    assert opened() is found
-    assert found.models == ["vit_transfer", "mobilenet_transfer", "vit_scratch"]
-    assert found.verdict.startswith("**Ship vit_transfer**")
-    assert found.report == (run / "comparison.md").read_text()
-    tables = {name: found.table(name) for name in comparison.COLUMNS}
-    assert all(list(table["model"].unique()) == found.models for table in tables.values())
-    assert set(tables["superclasses"]["actual"]) == set(METADATA["superclass_names"])
-    assert "red apple" in set(tables["classes"]["class"])
-    assert tables["summary"].loc[0, ["milliseconds", "minutes", "megabytes"]].tolist() == [12.7, 9.0, 7.290128]
-
-
-def test_the_explorer_holds_the_test_images_and_every_models_predictions(run: Path) -> None:
-    found = opened()
+def test_the_explorer_holds_the_test_images_and_every_models_predictions(champion_run: Path) -> None:
+    found = champions_comparison()
+    assert champions_comparison() is found
+    assert all(list(found.table(name)["model"].unique()) == found.models for name in comparison.COLUMNS)
     explorer = found.explorer()
     assert explorer is found.explorer()
-    assert Path(explorer.images.filename) == run / "explorer" / "images.npy", "a local store is read in place"
+    assert Path(explorer.images.filename) == champion_run / "explorer" / "images.npy", "a local store is read in place"
     assert explorer.images.shape == (120, 8, 8, 3)
     assert explorer.models == MODELS
     assert explorer.class_names == [name.replace("_", " ") for name in METADATA["class_names"]]
@@ -53,34 +31,20 @@ def test_the_explorer_holds_the_test_images_and_every_models_predictions(run: Pa
         predictions = explorer.predictions(model)
         assert predictions is explorer.predictions(model)
         assert (predictions.predicted == explorer.labels).mean() == pytest.approx(summary["top1"][model])
-        stored = np.load(run / "explorer" / f"probabilities-{model}.npy")
+        stored = np.load(champion_run / "explorer" / f"probabilities-{model}.npy")
         assert (predictions.confidence == stored.max(axis=1)).all()
 
 
-def test_a_version_without_comparison_is_one_line(register: Register) -> None:
-    register()
-    with pytest.raises(ComparisonError, match="^No comparison was logged with version 1 of cifar100-.*make register"):
-        opened()
-
-
-def test_a_run_that_is_gone_is_one_line(register: Register, log_comparison: LogComparison, tracking_uri: str) -> None:
-    client = MlflowClient(tracking_uri=tracking_uri)
+def test_a_run_that_is_gone_is_one_line(
+    register: Register, log_comparison: LogComparison, client: MlflowClient
+) -> None:
     number = register()
     client.delete_run(log_comparison(number))
     with pytest.raises(ComparisonError, match="^The comparison .* was deleted: .*make register"):
-        opened()
+        champions_comparison()
     client.set_model_version_tag("cifar100-classifier", str(number), comparison.RUN_TAG, "0" * 32)
     with pytest.raises(ComparisonError, match="^The comparison .* cannot be opened .*0{32}.*make register"):
-        opened()
-
-
-def test_files_that_are_gone_are_one_line_and_found_again(run: Path, tmp_path: Path) -> None:
-    found = opened()
-    (run / "explorer").rename(tmp_path / "elsewhere")
-    with pytest.raises(ComparisonError, match=r"^`explorer/dataset.json` .* out of reach .*make register"):
-        found.explorer()
-    (tmp_path / "elsewhere").rename(run / "explorer")
-    assert found.explorer().models == MODELS
+        champions_comparison()
 
 
 class Bomb:
@@ -102,35 +66,31 @@ def read_everything(found: LoggedComparison) -> None:
     ("file", "content", "expected"),
     [
         ("comparison.json", "[]", "indices"),
-        ("comparison.json", "{}", "verdict"),
-        ("comparison.json", '{"verdict": "Ship a.", "ranking": 5}', "not iterable"),
         ("comparison.json", "{", "JSON"),
         ("comparison.md", b"\xff", "decode"),
         ("tables/curves.csv", "epoch,val_top1\n1,0.5\n", "no column model, seconds, val_loss"),
         ("tables/steps.csv", "", "No columns"),
         ("explorer/dataset.json", '{"models": 5}', "not iterable"),
-        ("explorer/images.npy", np.zeros((120, 8, 8, 3), np.float32), "float32"),
         ("explorer/images.npy", np.zeros((120, 8, 8, 4), np.uint8), "4"),
         ("explorer/images.npy", np.zeros((0, 8, 8, 3), np.uint8), "0, 8, 8, 3"),
         ("explorer/images.npy", np.array([{"a": 1}]), "Python objects"),
         ("explorer/labels.npy", np.zeros(119, np.int64), "119"),
         ("explorer/labels.npy", np.full(120, 6), "labels up to 6"),
-        ("explorer/labels.npy", np.full(120, -1), "labels up to -1"),
         ("explorer/labels.npy", pickle.dumps(Bomb()), "pickled"),
         ("explorer/probabilities-vit_scratch.npy", np.zeros((120, 5), np.float16), "120, 5"),
     ],
 )
 def test_a_damaged_file_is_one_line_that_names_it(
-    run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str, content: Any, expected: str
+    champion_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str, content: Any, expected: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    read_everything(opened())
+    read_everything(champions_comparison())
     comparison._open.cache_clear()
     if isinstance(content, np.ndarray):
-        np.save(run / file, content)
+        np.save(champion_run / file, content)
     else:
-        (run / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+        (champion_run / file).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ComparisonError, match=f"^`{file}` .* damaged .*{expected}.*make register") as refusal:
-        read_everything(opened())
+        read_everything(champions_comparison())
     assert "\n" not in str(refusal.value)
     assert not Path("exploded").exists()

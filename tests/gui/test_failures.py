@@ -7,21 +7,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import mlflow
 import pytest
 
 from gui import bars
-from tests.gui.conftest import BLUE, RED, LogComparison, Register, image_file, spoil
-from tests.gui.pages import answers, draw, html, only_error, open_app, top_class, upload
-from tests.gui.test_images import REFUSED
+from tests.gui.conftest import RED, LogComparison, Register, image_file, spoil
+from tests.gui.pages import answers, draw, only_error, open_app, upload
 
 Break = Callable[[Register, Path], object]
 PAGES = ("classify", "batch", "compare", "mistakes", "model")
-
-
-class Pickled(mlflow.pyfunc.PythonModel):
-    def predict(self, context, model_input, params=None):
-        return model_input
 
 
 def without_library(folder: Path) -> None:
@@ -40,11 +33,7 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "no champion": (lambda register, _: register(champion=False), "cifar100-classifier is champion"),
     "files gone": (lambda register, folder: (register(), shutil.rmtree(folder / "models")), "Version 1 of cifar100"),
     "library missing": (lambda register, folder: (register(), without_library(folder)), "a_runtime_that_is_not_here"),
-    "pickle": (lambda register, _: register(code=Pickled()), "pickle is disallowed"),
-    "earlier release": (lambda register, _: register(without=["format"]), "earlier release"),
     "no classes": (lambda register, _: register(without=["class_names"]), "class_names"),
-    "no superclasses": (lambda register, _: register(without=["superclass_of_class"]), "superclass_of_class"),
-    "no square": (lambda register, _: register(without=["square"]), "square"),
     "fails": (spoiled("raise ValueError(7)"), "ValueError: 7"),
     "not a number": (spoiled("return np.full((1, 6), np.nan)"), "Version 1 of cifar100"),
     "wrong shape": (spoiled("return np.zeros((1, 5), np.float32)"), "Version 1 of cifar100"),
@@ -84,20 +73,6 @@ def test_every_page_names_a_server_that_is_down_and_comes_back_with_it(
     assert not [error for error in page.error if "127.0.0.1" in error.value]
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_a_file_that_is_no_image_is_one_line_and_the_next_one_is_classified(register: Register) -> None:
-    register()
-    page = open_app()
-    for case, (content, reason) in REFUSED.items():
-        if case != "too many bytes":  # which the browser refuses
-            upload(page, content)
-            assert [reason in warning.value for warning in page.warning] == [True], case
-            assert not page.error
-            assert not answers(page)
-    assert top_class(upload(page, image_file(BLUE))) == "blue sea"
-    assert not page.warning
-
-
 def test_a_bug_is_one_line_and_its_traceback_goes_to_the_log(
     register: Register, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -106,5 +81,3 @@ def test_a_bug_is_one_line_and_its_traceback_goes_to_the_log(
     page = upload(open_app(), image_file(RED))
     assert "terminal" in only_error(page)
     assert "ZeroDivisionError" in caplog.text
-    monkeypatch.undo()
-    assert "Traceback" not in html(page)

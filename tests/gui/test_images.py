@@ -1,9 +1,9 @@
 """Image files of every kind, decoded or refused."""
 
 import struct
-import threading
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -19,14 +19,10 @@ LEFT_RED_RIGHT_BLUE.paste(BLUE, (20, 0, 40, 20))
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    """The start of a PNG file with any size in its header and hardly any pixels behind it."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    pixels = chunk(b"IDAT", zlib.compress(b"\0" * 1000))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
+    """A PNG file of a small image with another size in its header."""
+    content = image_file(RED)
+    header = content[12:16] + struct.pack(">II", width, height) + content[24:29]
+    return content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:]
 
 
 EVERY_KIND = fuzz.originals()
@@ -69,8 +65,7 @@ def test_any_shape_fits_its_box(size: tuple[int, int]) -> None:
 
 def test_enlarged_pixels_stay_sharp() -> None:
     image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    assert (images.fit(image, 7)[::3, ::3] == image).all()
-    assert images.fit(image, 7).shape == (6, 6, 3)
+    np.testing.assert_array_equal(images.fit(image, 7), np.kron(image, np.ones((3, 3, 1))))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
@@ -110,18 +105,13 @@ def test_what_is_no_whole_image_within_bounds_is_refused_in_one_line(case: str) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("mode", "most"), [("RGB", 350), ("RGBA", 600)]
-)  # one has 256 MB; Pillow averages premultiplied
+# One has 256 MB; Pillow averages premultiplied.
+@pytest.mark.parametrize(("mode", "most"), [("RGB", 350), ("RGBA", 600)])
 def test_three_of_the_largest_images_at_once_take_the_memory_of_one_and_give_it_back(mode: str, most: int) -> None:
     content = as_file(Image.new(mode, (8000, 8000), RED), "PNG")
     assert images.MAX_PIXELS == 8000 * 8000
-    threads = [threading.Thread(target=images.load, args=(content,)) for _ in range(3)]
-    with memory.growth() as growth:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    with memory.growth() as growth, ThreadPoolExecutor(3) as threads:
+        threads.map(images.load, [content] * 3)
     assert not growth.peak > most
     assert not growth.kept > 50
 

@@ -11,25 +11,19 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from gui import comparison, grid, registry
+from gui import grid
 from gui.comparison import ImageExplorer, TopPredictions
 from gui.grid import Tile
 from gui.views.mistakes import select
-from tests.gui.conftest import METADATA, LogComparison, Register
+from tests.gui.conftest import METADATA, LogComparison, Register, champions_comparison
 from tests.gui.pages import draw, html, only_error
 
 NAMES = [name.replace("_", " ") for name in METADATA["class_names"]]
 TILE = r'"truth">(.*?)</span><span class="prediction">(.*?), ([\d.]+)\N{NARROW NO-BREAK SPACE}%'
 
 
-@pytest.fixture
-def champion_run(register: Register, log_comparison: LogComparison, tmp_path: Path) -> Path:
-    """The artifacts of the comparison that the champion, the scratch ViT, names."""
-    return tmp_path / "mlartifacts" / log_comparison(register(model="vit_scratch")) / "artifacts"
-
-
 def explored(model: str = "vit_scratch") -> tuple[ImageExplorer, TopPredictions]:
-    explorer = comparison.of(registry.connect().champions()[0]).explorer()
+    explorer = champions_comparison().explorer()
     return explorer, explorer.predictions(model)
 
 
@@ -111,6 +105,7 @@ def test_what_is_missing_is_one_line(champion_run: Path, register: Register, log
     log_comparison(register(model="vit_transfer"))
     page.button[0].click().run()
     assert "version 2 of cifar100-classifier" in page.toast[0].value
+    assert "version 2 of cifar100-classifier, vit_transfer" in page.caption[0].value
     assert page.selectbox(key="of-model").value == "vit_transfer"
     register()
     assert "No comparison was logged" in only_error(draw("mistakes"))

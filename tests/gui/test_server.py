@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.client import HTTPConnection
@@ -22,17 +22,14 @@ import requests
 import uvicorn
 from PIL import Image
 
-from gui import registry
 from gui import server as http_server
-from gui.registry import Model, Version
+from gui.registry import REPOSITORY, Model, Version
 from stages.inference import onnx_model
-from tests.gui.conftest import METADATA, RED, Register, as_file, image_file, package
+from tests.gui.conftest import METADATA, RED, Register, as_file, champions_model, image_file, package
 from tests.gui.small_comparison import COLOURS
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE = 180.0  # seconds: a process imports a good deal, and the machine may be busy
 CLASSES = [name.replace("_", " ") for name in METADATA["class_names"]]
-FRAMEWORKS = ("torch", "timm", "lightning", "tensorflow", "keras")
 LIMIT = http_server.MAX_BYTES
 GREY = [[[[100, 100, 100]] * 4] * 4]  # one image
 JPEG = {"Content-Type": "image/jpeg"}
@@ -108,12 +105,10 @@ def test_one_image_gets_labelled_rows_the_likeliest_first(server):
     assert answer.status_code == 200
     rows = answer.json()
     expected = server.model.probabilities(np.full((1, 8, 8, 3), COLOURS[0], np.uint8))[0]
-    order = np.argsort(-expected, kind="stable")[:5]
     assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5]
-    assert [row["class"] for row in rows] == [CLASSES[index] for index in order]
-    assert [row["probability"] for row in rows] == pytest.approx(expected[order].tolist())
-    assert tuple(rows[0].items())[:4] == (("image", 0), ("rank", 1), ("class", "red apple"), ("superclass", "plants"))
-    assert (rows[0]["prediction_set"], rows[0]["out_of_distribution"]) == (["red apple"], False)
+    assert [row["probability"] for row in rows] == pytest.approx(sorted(expected.tolist(), reverse=True)[:5])
+    assert tuple(rows[0]) == onnx_model.COLUMNS
+    assert list(rows[0].values()) == [0, 1, "red apple", "plants", rows[0]["probability"], ["red apple"], False]
     assert answer.headers["Model-Version"] == "7"
 
 
@@ -161,10 +156,8 @@ def test_an_image_that_is_not_square_is_cropped_or_padded(server, options, name)
     [
         ("", "image/jpeg", b"no image", 400, "This file is no image"),
         ("", "image/jpeg", b"", 400, "empty"),
-        ("", "image/jpeg", RED_FILE[:400], 400, "damaged"),
         ("?topk=3", "image/jpeg", RED_FILE, 400, "topk = '3': .*see /docs"),
         ("?top_k=7", "image/jpeg", RED_FILE, 400, "top_k = 7: ask for 1 to 6 classes"),
-        ("?top_k=many", "image/jpeg", RED_FILE, 400, "top_k = 'many': .*integer"),
         ("?square=squeeze", "image/jpeg", RED_FILE, 400, "square = 'squeeze': .*'crop' or 'pad'"),
         ("", "application/x-www-form-urlencoded", RED_FILE, 415, "Content-Type: image/jpeg"),
         ("", None, RED_FILE, 415, "of no type"),
@@ -199,19 +192,10 @@ def test_the_server_says_how_it_is_which_version_it_serves_and_what_it_knows(ser
         server.ask("GET", f"/{path}") for path in ("health", "ping", "version", "classes")
     )
     assert (health.status_code, health.json(), ping.status_code) == (200, {"status": "ok"}, 200)
-    assert version.json() == {
-        "name": "cifar100-classifier",
-        "version": 7,
-        "alias": "champion",
-        "onnx_sha256": server.model.metadata["onnx_sha256"],
-        "precision": "float32",
-        "format": onnx_model.FORMAT,
-        "mlflow": mlflow.__version__,
-    }
-    assert classes.json()[1:3] == [
-        {"class": "green leaf", "superclass": "plants"},
-        {"class": "blue sea", "superclass": "things & waters"},
-    ]
+    known = {key: server.model.metadata[key] for key in ("onnx_sha256", "precision", "format")}
+    served = {"name": "cifar100-classifier", "version": 7, "alias": "champion", "mlflow": mlflow.__version__}
+    assert version.json() == served | known
+    assert classes.json()[2] == {"class": "blue sea", "superclass": "things & waters"}
 
 
 def test_the_api_describes_what_it_takes_and_its_example_works(server):
@@ -232,9 +216,7 @@ def test_the_api_describes_what_it_takes_and_its_example_works(server):
     assert "<title>Image classifier" in page
     links = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert len(links) == 3
-    for link in links:  # nothing comes from elsewhere
-        assert link.startswith("/")
-        assert server.ask("GET", link).status_code == 200
+    assert all(link.startswith("/") and server.ask("GET", link).ok for link in links)  # nothing comes from elsewhere
 
 
 def test_mlflows_protocol_gives_probabilities_or_rows(server):
@@ -249,17 +231,11 @@ def test_mlflows_protocol_gives_probabilities_or_rows(server):
 
 
 BAD_JSON: dict[str, tuple[Any, str]] = {
-    "fractions": ({"inputs": [[[[0.5, 0.1, 0.2]]]]}, "whole numbers from 0 to 255"),
-    "a file's name": ({"inputs": "image.png"}, "not str"),
     "not a number": ('{"inputs": [[[[NaN, 0, 0]]]]}', "whole numbers"),
-    "two sizes": ({"inputs": [GREY[0], GREY[0] * 2]}, "of one size"),
     "columns": ({"dataframe_split": {"columns": ["a"], "data": [[1]]}}, "inputs.*required"),
     "another key": ({"inputs": GREY, "top_k": 3}, "^top_k = 3: .*not permitted"),
     "an unknown parameter": ({"inputs": GREY, "params": {"topk": 3}}, "^params.topk = 3: .*not permitted"),
     "top_k of 1000": ({"inputs": GREY, "params": {"top_k": 1000}}, "ask for 1 to 6 classes"),
-    "top_k below zero": ({"inputs": GREY, "params": {"top_k": -1}}, "ask for 1 to 6 classes"),
-    "top_k in words": ({"inputs": GREY, "params": {"top_k": "three"}}, "^params.top_k = 'three': .*integer"),
-    "squeezed": ({"inputs": GREY, "params": {"square": "squeeze"}}, "'crop' or 'pad'"),
     "params in a list": ({"inputs": GREY, "params": [3]}, r"^params = \[3\]"),
     "broken": ('{"inputs": [[[', "JSON"),
     "empty": ("", "required"),
@@ -278,7 +254,7 @@ def test_mlflows_protocol_refuses_what_it_would_ignore_or_fail_on(server, name):
     assert re.search(reason, refusal(server.invoke(body), 400))
 
 
-@pytest.mark.parametrize("kind", ["text/csv", "application/vnd.apache.parquet", "image/jpeg", None])
+@pytest.mark.parametrize("kind", ["text/csv", None])
 def test_mlflows_protocol_takes_json_only(server, kind):
     assert "send JSON" in refusal(server.invoke({"inputs": GREY}, kind), 415)
     assert "?top_k=3" in refusal(server.invoke({"inputs": GREY}, path="/invocations?top_k=3"), 400)
@@ -297,14 +273,10 @@ def test_a_request_is_read_up_to_the_limit_whether_it_says_its_length_or_not(ser
     padded = start + b" " * (LIMIT - len(start))
     assert server.invoke(padded).status_code == 200
     assert "32 MB" in refusal(server.invoke(padded + b" "), 413)
-    assert server.invoke(in_chunks(start, LIMIT)).status_code == 200
-    assert "32 MB" in refusal(server.invoke(in_chunks(start, LIMIT + 1)), 413)
-    assert best(server.classify(in_chunks(image_of("green leaf"), 0))) == "green leaf"
+    assert best(server.classify(in_chunks(RED_FILE, 0))) == "red apple"
     assert "32 MB" in refusal(server.classify(in_chunks(RED_FILE, LIMIT + 1)), 413)
     assert "32 MB" in refusal(server.classify(in_chunks(part(b""), LIMIT + 1), headers={"Content-Type": FORM}), 413)
-
-
-def test_a_request_that_is_too_large_is_refused_before_it_is_sent(server):
+    # Before it is sent.
     with closing(HTTPConnection(server.uri.removeprefix("http://"), timeout=20)) as connection:
         connection.putrequest("POST", "/classify")
         connection.putheader("Content-Type", "image/jpeg")
@@ -365,17 +337,16 @@ def test_a_request_under_way_is_answered_by_the_version_it_began_with(server, tm
     assert (best(late), late.headers["Model-Version"]) == ("tomato", "8")
 
 
-def eventually(holds: Any) -> Any:
+def eventually(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
-    while not (found := holds()):
+    while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    return found
 
 
 def test_the_champion_is_followed_and_one_that_does_not_load_leaves_the_old_one(register: Register, caplog, capsys):
     register()
-    served = http_server.Served(registry.load(registry.connect().champions()[0]))
+    served = http_server.Served(champions_model())
     stop = threading.Event()
     with ThreadPoolExecutor(1) as thread:
         thread.submit(served.follow, 0.05, stop)
@@ -395,12 +366,10 @@ def test_the_champion_is_followed_and_one_that_does_not_load_leaves_the_old_one(
     assert capsys.readouterr().out == "version 3 of cifar100-classifier is served now\n"
 
 
-def test_the_command_serves_the_champion_without_a_framework(register: Register, tmp_path):
+def test_the_command_serves_the_champion(register: Register, tmp_path):
     register()
     (tmp_path / "photo.jpg").write_bytes(image_of("yellow lemon"))
-    code = f"import runpy, sys; sys.modules.update(dict.fromkeys({FRAMEWORKS})); "
-    code += "runpy.run_module('gui.server', run_name='__main__')"
-    command = [sys.executable, "-c", code, "--port", "0", "--reload", "0.2", "--threads", "1"]
+    command = [sys.executable, "-m", "gui.server", "--port", "0", "--reload", "0.2", "--threads", "1"]
     process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         uri = re.search(r"http://[^/]*", process.stdout.readline())[0]

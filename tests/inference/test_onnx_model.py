@@ -2,7 +2,6 @@
 
 import re
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -55,20 +54,6 @@ def test_logits_do_not_depend_on_the_batch_they_were_computed_in(network):
     many = images(2 * BATCH + 3)
     one_by_one = np.concatenate([network.logits(image[np.newaxis]) for image in many])
     np.testing.assert_allclose(network.logits(many), one_by_one, atol=1e-5)
-
-
-def test_threads_share_a_network_without_mixing_up_their_answers(network):
-    many = images(64)
-    expected = network.logits(many)
-    found = np.empty_like(expected)
-
-    def answer(row: int) -> None:
-        for _ in range(20):
-            found[row] = network.logits(many[row : row + 1])[0]
-
-    with ThreadPoolExecutor(len(many)) as threads:
-        list(threads.map(answer, range(len(many))))
-    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", None])
@@ -142,11 +127,8 @@ def test_rows_name_the_likeliest_classes_of_each_image(colours):
     ]
     assert rows["out_of_distribution"].tolist() == [False, False, True, True]
     assert rows["prediction_set"][3] == ["apple", "bear"]  # together they have 0.82, more than the threshold
-
-
-def test_a_version_without_a_threshold_flags_nothing(colours):
     unsure = ImageClassifier(colours.network, METADATA | {"ood_threshold": None})
-    assert unsure.out_of_distribution(np.array([[0.4, 0.3, 0.3]])) == [None]
+    assert unsure.rows(probabilities, 1)["out_of_distribution"].tolist() == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -168,10 +150,6 @@ def test_a_version_without_a_threshold_flags_nothing(colours):
 def test_what_is_no_image_is_refused_with_a_reason(colours, wrong, message):
     with pytest.raises(ValueError, match=message):
         colours.probabilities(wrong)
-
-
-def test_whole_numbers_written_as_floats_are_taken(colours):
-    assert (colours.prepare([[[[255.0, 0.0, 7.0]]]]) == [255, 0, 7]).all()
 
 
 def test_unknown_rules_and_numbers_of_classes_are_refused(colours):

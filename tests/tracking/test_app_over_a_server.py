@@ -13,14 +13,12 @@ from tests.gui.conftest import METADATA
 
 from .server import MlflowServer
 
-NAMES = ("class_names", "superclass_names", "superclass_of_class")
-
 
 @pytest.mark.slow
 def test_over_a_server_every_file_is_fetched_once_into_a_folder_that_goes_with_it(tmp_path, monkeypatch):
     files = tmp_path / "files"
     files.mkdir()
-    small_comparison.write(files, *(METADATA[key] for key in NAMES))
+    small_comparison.write(files, METADATA)
     with MlflowServer.of_store(tmp_path / "server") as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
         registry.connect()
