@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 RUN_TAG = "comparison_run_id"  # of a version
 KEPT_AT_ONCE = 3  # comparisons whose downloaded files are kept
 COLUMNS = {  # of each table, beside `model`
-    "summary": ("top1", "low", "high", "superclass", "ece", "milliseconds", "minutes", "megabytes"),
+    "summary": ("top1", "low", "high", "superclass_top1", "ece", "milliseconds", "minutes", "megabytes"),
     "curves": ("epoch", "seconds", "val_loss", "val_top1"),
     "steps": ("step", "seconds", "train_loss", "train_top1"),
     "superclasses": ("actual", "predicted", "images", "share"),

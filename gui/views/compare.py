@@ -37,19 +37,21 @@ def page() -> None:
 
 
 def _table(summary: "pd.DataFrame") -> None:
-    shares = ["top1", "low", "high", "superclass", "ece"]
+    shares = ["top1", "low", "high", "superclass_top1", "ece"]
     shown = summary.assign(**{column: 100 * summary[column] for column in shares})
     shown["interval"] = [f"{low:.1f} to {high:.1f}" for low, high in zip(shown["low"], shown["high"], strict=True)]
     number, text = st.column_config.NumberColumn, st.column_config.TextColumn
     st.dataframe(
         shown,
         hide_index=True,
-        column_order=["model", "top1", "interval", "superclass", "ece", "milliseconds", "minutes", "megabytes"],
+        column_order=["model", "top1", "interval", "superclass_top1", "ece", "milliseconds", "minutes", "megabytes"],
         column_config={
             "model": text("model", pinned=True),
             "top1": number("top-1", format="%.2f %%", help="Top-1 accuracy on test."),
             "interval": text("95 % interval", help="Of top-1, over the test images; not the variance of training."),
-            "superclass": number("superclass", format="%.2f %%", help="The prediction is in the right superclass."),
+            "superclass_top1": number(
+                "superclass", format="%.2f %%", help="The prediction is in the right superclass."
+            ),
             "ece": number("ECE", format="%.2f %%", help="Expected calibration error of the calibrated confidence."),
             "milliseconds": number("latency", format="%.1f ms", help="One image, median, on the CPU."),
             "minutes": number("training", format="%.1f min"),

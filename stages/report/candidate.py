@@ -90,11 +90,11 @@ def by_validation(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def summary(candidates: Sequence[Candidate]) -> pd.DataFrame:
-    """A row for each model: shares on test (top1, its 95 % interval low to high, superclass, ece calibrated) and costs.
+    """A row for each model: shares on test (top1, its 95 % interval low to high, superclass_top1, ece calibrated) and costs.
 
     Costs: milliseconds per image (median), minutes of training, megabytes of weights.
     """
-    columns = ["model", "top1", "low", "high", "superclass", "ece", "milliseconds", "minutes", "megabytes"]
+    columns = ["model", "top1", "low", "high", "superclass_top1", "ece", "milliseconds", "minutes", "megabytes"]
     rows = []
     for c in candidates:
         costs = c.profile["latency_p50_ms"], c.minutes, c.profile["weights_bytes"] / 1e6

@@ -32,6 +32,7 @@ def test_verdict_table_charts_and_report_are_those_of_the_champions_comparison(c
     assert list(table["model"]) == ["vit_transfer", "mobilenet_transfer", "vit_scratch"]
     summary = champions_comparison().table("summary")
     assert table["top1"].tolist() == (100 * summary["top1"]).tolist()
+    assert table["superclass_top1"].tolist() == pytest.approx((table["top1"] + 1).tolist())  # as the files have it
     for row in table.itertuples():
         low, high = map(float, row.interval.split(" to "))
         assert low < row.top1 < high

@@ -129,5 +129,5 @@ def test_the_network_is_named_as_far_as_its_settings_do(params, network):
 
 def test_the_summary_holds_shares_and_costs():
     [row] = summary([candidate("a", latency=7.5)]).to_dict("records")
-    shares = {"top1": 0.5, "low": 0.49, "high": 0.51, "superclass": 0.8, "ece": 0.02}
+    shares = {"top1": 0.5, "low": 0.49, "high": 0.51, "superclass_top1": 0.8, "ece": 0.02}
     assert row == {"model": "a", **shares, "milliseconds": 7.5, "minutes": 10.0, "megabytes": 10.0}
