@@ -1,8 +1,5 @@
 """Stage `compare`: all models side by side, as text, tables and figures."""
 
-import shutil
-from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +8,7 @@ import pandas as pd
 
 from stages.common import paths
 from stages.common.errors import UserError, one_line_errors
-from stages.common.files import read_json, write_json, write_text
+from stages.common.files import read_json, replacing_folder, write_json, write_text
 from stages.data.dataset import Prepared
 from stages.evaluation import model_comparison, predictions, robustness, tables
 from stages.evaluation.summary import Predictions
@@ -45,12 +42,15 @@ def main() -> None:
     }
     joined = {key: tables.joined({name: model.tables[key] for name, model in models.items()}) for key in first.tables}
     joined["summary"] = summary(candidates)
-    drawn = figures.figures(prepared, joined, comparison)
     studies = {file.stem: _csv(file, "make study") for file in sorted(paths.STUDIES.glob("*.csv"))}
     judged = claims.judge(candidates, comparison["pairs"], prepared.data_sha256, studies, joined["steps"])
 
-    _write_folder(paths.PLOTS, {f"{name}.png": write for name, write in drawn.items()})
-    _write_folder(paths.TABLES, {f"{name}.csv": partial(_save_csv, table) for name, table in joined.items()})
+    # In folders of their own: what a model that is gone left behind does not stay.
+    with replacing_folder(paths.PLOTS) as folder:
+        drawn = figures.write(folder, prepared, joined, comparison)
+    with replacing_folder(paths.TABLES) as folder:
+        for name, table in joined.items():
+            table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
     write_json(paths.ROBUSTNESS_METRICS, {c.name: dict(c.robustness) for c in candidates})
     write_json(
         paths.COMPARISON_DATA,
@@ -68,44 +68,24 @@ def main() -> None:
 
 def _measured(name: str, prepared: Prepared) -> Measured:
     test = predictions.of_split(name, prepared, "test")
-    rows, corrupted = predictions.to_corrupted(name, prepared)
-    clean = Predictions(test.logits[rows], test.labels[rows])
+    shifted = predictions.under_shift(name, prepared, test)
     metrics = _json(paths.METRICS / f"{name}.json", name)
-    threshold, temperature = metrics["ood"]["threshold"], metrics["calibration"]["temperature"]
-    out_of_distribution = predictions.to_ood(name, prepared)
     candidate = Candidate(
         name,
         metrics,
         _json(paths.PROFILES / f"{name}.json", name),
         _json(paths.RUNS / name / "run.json", name),
-        robustness.summarize(clean, corrupted, test.logits, out_of_distribution, threshold, temperature),
+        robustness.summarize(shifted, test.logits, metrics),
     )
-    hierarchy = prepared.superclass_names, prepared.superclass_of_class
     own = {
         "curves": _csv(paths.RUNS / name / "history.csv", f"dvc repro train@{name}"),
         "steps": _csv(paths.RUNS / name / "steps.csv", f"dvc repro train@{name}"),
-        "classes": tables.classes(test, prepared.class_names, *hierarchy),
-        "superclasses": tables.superclasses(test, *hierarchy),
-        "reliability": tables.reliability(test, temperature),
-        "robustness": tables.robustness(clean, corrupted),
+        "classes": tables.classes(test, prepared),
+        "superclasses": tables.superclasses(test, prepared),
+        "reliability": tables.reliability(test, metrics["calibration"]["temperature"]),
+        "robustness": robustness.top1_by_severity(shifted),
     }
-    return Measured(candidate, test, len(rows), own)
-
-
-def _write_folder(folder: Path, files: Mapping[str, Callable[[Path], None]]) -> None:
-    """All files in a folder of their own, then renamed: what a model that is gone left behind does not stay."""
-    unfinished = paths.SCRATCH / folder.name
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    for name, write in files.items():
-        write(unfinished / name)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished.rename(folder)
-
-
-def _save_csv(table: pd.DataFrame, file: Path) -> None:
-    table.to_csv(file, index=False, float_format="%.6g", lineterminator="\n")
+    return Measured(candidate, test, len(shifted.clean.labels), own)
 
 
 def _json(file: Path, model: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from stages.common import paths
 from stages.common.errors import one_line_errors
-from stages.common.files import replacing
+from stages.common.files import replacing_folder
 from stages.data.sources import cifar_binary, demo, fetch
 from stages.models import params
 
@@ -11,10 +11,8 @@ def main() -> None:
     settings = params.read().data
     if settings.source == "demo":
         archive = demo.generate(settings.demo.train_per_class, settings.demo.test_per_class, settings.seed)
-        for other in paths.RAW.glob("*"):
-            other.unlink()
-        with replacing(paths.RAW / "demo.tar") as unfinished:
-            cifar_binary.write(unfinished, archive)
+        with replacing_folder(paths.RAW) as folder:
+            cifar_binary.write(folder / "demo.tar", archive)
         print(f"drew {len(archive.train.classes):,} training and {len(archive.test.classes):,} test images")
     else:
         file = fetch.fetch(settings.url, settings.sha256, paths.RAW, paths.SCRATCH)

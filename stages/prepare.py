@@ -18,17 +18,9 @@ def main() -> None:
         counts = demo.counts(settings.demo.train_per_class, settings.demo.test_per_class)
     archive = cifar_binary.read(files[0], counts)
     superclass_of_class = cifar_binary.superclass_of_class(archive, files[0])
-    parts, dropped, duplicates = split(
-        archive.train,
-        archive.test,
-        class_names=archive.class_names,
-        val_fraction=settings.val_fraction,
-        seed=settings.seed,
-        limit=settings.limit_per_class,
-    )
+    parts, dropped, duplicates = split(archive, settings.val_fraction, settings.seed, settings.limit_per_class)
     dataset.write(
         paths.PREPARED,
-        paths.SCRATCH / "prepared",
         source=settings.source,
         class_names=archive.class_names,
         superclass_names=archive.superclass_names,

@@ -104,7 +104,6 @@ def write() -> None:
     facts = ("dropped_from_train_because_in_test", "identical_copies_in_train", "val_fraction", "split_seed")
     dataset.write(
         paths.PREPARED,
-        paths.SCRATCH / "prepared",
         source="cifar100",
         class_names=CLASSES,
         superclass_names=SUPERCLASSES,

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import resource
 import sys
 from pathlib import Path
@@ -22,8 +23,7 @@ def peak_memory_mb() -> float:
     """Highest resident memory of this process so far, in MiB."""
     status = Path("/proc/self/status")
     if status.exists():  # what getrusage says on Linux counts the process that started this one, too
-        lines = status.read_text(encoding="utf-8", errors="replace").splitlines()
-        [peak] = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+        [peak] = re.findall(r"^VmHWM:\s+(\d+)", status.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
         return round(int(peak) / 1024, 1)
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1)
@@ -31,8 +31,6 @@ def peak_memory_mb() -> float:
 
 def _cpu_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
+    named = re.search(r"^model name\s*:(.*)", text, re.MULTILINE)
+    return named[1].strip() if named else platform.processor() or platform.machine()

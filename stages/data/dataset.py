@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -10,8 +9,9 @@ from typing import Any, Self
 import numpy as np
 
 from stages.common.errors import UserError
+from stages.common.files import replacing_folder
 
-DESCRIPTION = "dataset.json"
+DATASET = "dataset.json"
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,10 @@ class Prepared:
     description: dict[str, Any]
 
     @classmethod
-    def open(cls, folder: str | Path) -> Self:
+    def open(cls, folder: Path) -> Self:
         """Read dataset.json; the arrays are opened by `split`."""
-        folder = Path(folder)
         try:
-            description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+            description = json.loads((folder / DATASET).read_text(encoding="utf-8"))
             keys = ("source", "class_names", "superclass_names", "superclass_of_class", "image_size", "data_sha256")
             return cls(folder=folder, description=description, **{key: description[key] for key in keys})
         except (OSError, ValueError, KeyError) as error:
@@ -50,9 +49,7 @@ class Prepared:
             images = np.load(self.folder / f"{name}_images.npy", mmap_mode="r", allow_pickle=False)
             labels = np.load(self.folder / f"{name}_labels.npy", allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise UserError(
-                f"{self.folder}: cannot read the {name} arrays ({error}): run `dvc repro prepare`"
-            ) from error
+            raise UserError(f"cannot read {name} arrays in {self.folder} ({error}): run `dvc repro prepare`") from error
         if images.dtype != np.uint8 or labels.dtype != np.int64 or len(images) != len(labels):
             raise UserError(
                 f"{self.folder}: the {name} arrays are {images.dtype} {images.shape} and {labels.dtype} "
@@ -76,7 +73,6 @@ class Prepared:
 
 def write(
     folder: Path,
-    scratch: Path,
     *,
     source: str,
     class_names: list[str],
@@ -85,33 +81,29 @@ def write(
     splits: dict[str, tuple[np.ndarray, np.ndarray]],
     facts: dict[str, Any],
 ) -> None:
-    """Write a prepared data set: complete in `scratch` first, then renamed to `folder`.
+    """Write a prepared data set, completely or not at all.
 
     splits: for train, val and test images (N, H, W, 3) uint8 and labels (N,) int64.
     facts: what else dataset.json should say. Nothing in it may depend on how the archive was packed.
     """
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
     names = {
         "class_names": class_names,
         "superclass_names": superclass_names,
         "superclass_of_class": superclass_of_class,
     }
     digest = hashlib.sha256(json.dumps(names).encode())
-    for name, (images, labels) in splits.items():
-        for kind, array in (("images", images), ("labels", labels)):
-            np.save(scratch / f"{name}_{kind}.npy", array, allow_pickle=False)
-            digest.update(str((name, array.shape, array.dtype)).encode())
-            digest.update(np.ascontiguousarray(array).data)
-    description = {
-        "source": source,
-        "image_size": splits["train"][0].shape[1],
-        "counts": {name: len(labels) for name, (_, labels) in splits.items()},
-        **facts,
-        "data_sha256": digest.hexdigest(),
-        **names,
-    }
-    (scratch / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch.rename(folder)
+    with replacing_folder(folder) as unfinished:
+        for name, (images, labels) in splits.items():
+            for kind, array in (("images", images), ("labels", labels)):
+                np.save(unfinished / f"{name}_{kind}.npy", array, allow_pickle=False)
+                digest.update(str((name, array.shape, array.dtype)).encode())
+                digest.update(np.ascontiguousarray(array).data)
+        description = {
+            "source": source,
+            "image_size": splits["train"][0].shape[1],
+            "counts": {name: len(labels) for name, (_, labels) in splits.items()},
+            **facts,
+            "data_sha256": digest.hexdigest(),
+            **names,
+        }
+        (unfinished / DATASET).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")

@@ -5,12 +5,13 @@ archive; training images that are in test too are dropped; the rest is split by 
 applied to each of the three.
 """
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
 
 from stages.common.errors import UserError
-from stages.data.sources.cifar_binary import Records
+from stages.data.sources.cifar_binary import Archive, Records
 
 
 class Split(NamedTuple):
@@ -21,24 +22,21 @@ class Split(NamedTuple):
     duplicates_in_train: int  # further copies of an image that train keeps
 
 
-def split(
-    train: Records, test: Records, *, class_names: list[str], val_fraction: float, seed: int, limit: int | None
-) -> Split:
-    """Split train into train and validation; see the module's text for the order of the steps.
+def split(archive: Archive, val_fraction: float, seed: int, limit: int | None) -> Split:
+    """Split its training images into train and validation; see the module's text for the order of the steps.
 
     val_fraction: share of each class, rounded, at least one image. limit: images per class of each part.
     Duplicates (pixel-identical training images) stay in one part: those of one class together in either, those of
     several classes in train. Raises UserError where a class is too small to split.
     """
-    size = len(train.classes)
-    test, pixels_of_test = _in_canonical_order(test)
-    train, pixels = _in_canonical_order(train, dropped=set(pixels_of_test))
+    test, pixels_of_test = _in_canonical_order(archive.test)
+    train, pixels = _in_canonical_order(archive.train, dropped=set(pixels_of_test))
     classes_of: dict[bytes, set[int]] = {}
     for image, label in zip(pixels, train.classes.tolist(), strict=True):
         classes_of.setdefault(image, set()).add(label)
 
     rows: dict[str, list[int]] = {"train": [], "val": [], "test": []}
-    for label, name in enumerate(class_names):
+    for label, name in enumerate(archive.class_names):
         # Seeded by class: dropping an image of one class leaves the split of the others as it is.
         rng = np.random.default_rng((seed, label))
         of_class, of_test = (np.flatnonzero(records.classes == label).tolist() for records in (train, test))
@@ -60,12 +58,10 @@ def split(
         for part, some in chosen.items():
             rows[part] += some[:limit]
     parts = {part: (test if part == "test" else train).select(np.sort(some)) for part, some in rows.items()}
-    return Split(parts, size - len(pixels), len(pixels) - len(classes_of))
+    return Split(parts, len(archive.train.classes) - len(pixels), len(pixels) - len(classes_of))
 
 
-def _in_canonical_order(
-    records: Records, dropped: frozenset[bytes] | set[bytes] = frozenset()
-) -> tuple[Records, list[bytes]]:
+def _in_canonical_order(records: Records, dropped: Collection[bytes] = ()) -> tuple[Records, list[bytes]]:
     """The records sorted by (class, pixel bytes) but for those whose pixels are `dropped`, and their pixels' bytes."""
     pixels = [image.tobytes() for image in records.pixels]
     order = sorted(range(len(pixels)), key=lambda row: (records.classes[row], pixels[row]))

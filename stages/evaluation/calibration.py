@@ -12,7 +12,7 @@ BINS = 15
 TEMPERATURES = (0.05, 20.0)  # where the best one is looked for
 
 
-def reliability(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0, bins: int = BINS) -> pd.DataFrame:
+def reliability(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> pd.DataFrame:
     """Accuracy by confidence, the highest probability (Guo et al., 2017, https://arxiv.org/abs/1706.04599).
 
     A row for each bin, lowest first: mean confidence and accuracy (shares), images. Bins of equal mass rather than
@@ -22,16 +22,14 @@ def reliability(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0
     probabilities = softmax(logits.astype(np.float64) / temperature, axis=1)
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     order = np.argsort(confidence, kind="stable")
-    parts = [part for part in np.array_split(order, bins) if len(part)]
+    parts = [part for part in np.array_split(order, BINS) if len(part)]
     rows = [(confidence[part].mean(), right[part].mean(), len(part)) for part in parts]
     return pd.DataFrame(rows, columns=["confidence", "accuracy", "images"])
 
 
-def expected_calibration_error(
-    logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0, bins: int = BINS
-) -> float:
+def expected_calibration_error(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:
     """Mean distance of accuracy and confidence over 15 bins of equal mass, weighted by images: between 0 and 1."""
-    table = reliability(logits, labels, temperature, bins)
+    table = reliability(logits, labels, temperature)
     return float(np.average((table["confidence"] - table["accuracy"]).abs(), weights=table["images"]))
 
 

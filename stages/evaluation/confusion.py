@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.special import softmax
 from sklearn.metrics import confusion_matrix
 
@@ -42,13 +43,12 @@ def confident_mistakes(logits: np.ndarray, labels: np.ndarray, temperature: floa
     probabilities = softmax(logits.astype(np.float64) / temperature, axis=1)
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != labels)
-    rows = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
-    return mistakes(rows, labels[rows], predicted[rows], confidence[rows])
+    return surest(wrong, labels[wrong], predicted[wrong], confidence[wrong], count)
 
 
-def mistakes(
-    rows: np.ndarray, labels: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray
+def surest(
+    rows: np.ndarray, labels: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray, count: int
 ) -> list[dict[str, Any]]:
-    """Arrays (n,) of the same images as dicts of row, label, predicted, probability: what JSON and galleries take."""
-    columns = zip(rows.tolist(), labels.tolist(), predicted.tolist(), probabilities.tolist(), strict=True)
-    return [dict(zip(("row", "label", "predicted", "probability"), values, strict=True)) for values in columns]
+    """The `count` images of highest probability as dicts of row, label, predicted, probability; arrays (n,)."""
+    table = pd.DataFrame({"row": rows, "label": labels, "predicted": predicted, "probability": probabilities})
+    return table.sort_values("probability", ascending=False, kind="stable").head(count).to_dict("records")

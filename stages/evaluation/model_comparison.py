@@ -80,11 +80,9 @@ def _missed_by_all(
     # Where all models predict the same other class with confidence, the label itself may be wrong.
     same = by_model[0, unanimous]
     confidence = np.min([own[unanimous, same] for own in probabilities.values()], axis=0)
-    surest = np.argsort(-confidence, kind="stable")[:SUSPECTS_SHOWN]
-    suspects = unanimous[surest]
     return {
         "images": len(rows),
         "share": len(rows) / len(labels),
         "same_class": len(unanimous),
-        "suspects": confusion.mistakes(suspects, labels[suspects], same[surest], confidence[surest]),
+        "suspects": confusion.surest(unanimous, labels[unanimous], same, confidence, SUSPECTS_SHOWN),
     }

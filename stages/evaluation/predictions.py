@@ -10,52 +10,44 @@ from stages.common import paths
 from stages.common.errors import UserError
 from stages.data.corruptions import CORRUPTIONS, SEVERITIES
 from stages.data.dataset import Prepared
+from stages.evaluation.robustness import Shifted
 from stages.evaluation.summary import Predictions
 
 
 def of_split(model: str, prepared: Prepared, split: str) -> Predictions:
     """Logits and labels of `val` or `test`; UserError where they are missing or do not fit the data."""
     _, labels = prepared.split(split)
-    stored = _read(paths.PREDICTIONS / f"{model}.npz", [f"{split}_logits"], f"dvc repro predict@{model}")
-    logits = stored[f"{split}_logits"]
-    _check(paths.PREDICTIONS / f"{model}.npz", f"{split} logits", logits, (len(labels), len(prepared.class_names)))
+    file, key = paths.PREDICTIONS / f"{model}.npz", f"{split}_logits"
+    logits = _read(file, [key], f"predict@{model}")[key]
+    _check(file, key, logits, (len(labels), len(prepared.class_names)), f"predict@{model}")
     return Predictions(logits, labels)
 
 
-def to_corrupted(model: str, prepared: Prepared) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Which test images were corrupted, rows (n,), and by corruption their logits (severities, n, C)."""
-    file = paths.ROBUSTNESS / f"{model}.npz"
-    names = {f"corrupted_{corruption}": corruption for corruption in CORRUPTIONS}
-    stored = _read(file, ["rows", *names], f"dvc repro robustness@{model}")
-    for key in names:
-        _check(file, key, stored[key], (len(SEVERITIES), len(stored["rows"]), len(prepared.class_names)))
-    return stored["rows"], {corruption: stored[key] for key, corruption in names.items()}
+def under_shift(model: str, prepared: Prepared, test: Predictions) -> Shifted:
+    """Logits for corrupted test images and out-of-distribution ones; UserError as of `of_split`."""
+    file, stage, classes = paths.ROBUSTNESS / f"{model}.npz", f"robustness@{model}", len(prepared.class_names)
+    stored = _read(file, ["rows", *(f"corrupted_{name}" for name in CORRUPTIONS)], stage)
+    rows = stored.pop("rows")  # of the test images
+    for key, logits in stored.items():
+        shape = (len(SEVERITIES), len(rows)) if key.startswith("corrupted_") else (len(logits),)
+        _check(file, key, logits, (*shape, classes), stage)
+    corrupted = {name: stored.pop(f"corrupted_{name}") for name in CORRUPTIONS}
+    ood = {key.removeprefix("ood_"): logits for key, logits in stored.items()}
+    return Shifted(Predictions(test.logits[rows], test.labels[rows]), corrupted, ood)
 
 
-def to_ood(model: str, prepared: Prepared) -> dict[str, np.ndarray]:
-    """Logits (n, C) by kind of out-of-distribution images."""
-    file = paths.ROBUSTNESS / f"{model}.npz"
-    prefix = "ood_"
-    stored = _read(file, None, f"dvc repro robustness@{model}")
-    found = {key.removeprefix(prefix): value for key, value in stored.items() if key.startswith(prefix)}
-    for kind, logits in found.items():
-        _check(file, kind, logits, (len(logits), len(prepared.class_names)))
-    return found
-
-
-def _read(file: Path, keys: Iterable[str] | None, command: str) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file; keys: None for all."""
+def _read(file: Path, keys: Iterable[str], stage: str) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file; UserError where one of `keys` is not among them."""
     try:
         with np.load(file, allow_pickle=False) as stored:
-            return {key: stored[key] for key in (stored.files if keys is None else keys)}
+            return {key: stored[key] for key in dict.fromkeys([*keys, *stored.files])}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"cannot read {file} ({error}): run `{command}`") from error
+        raise UserError(f"cannot read {file} ({error}): run `dvc repro {stage}`") from error
 
 
-def _check(file: Path, name: str, logits: np.ndarray, expected: tuple[int, ...]) -> None:
+def _check(file: Path, name: str, logits: np.ndarray, expected: tuple[int, ...], stage: str) -> None:
     if logits.shape != expected or not np.isfinite(logits).all():
-        stage = file.parent.name.replace("predictions", "predict")
         raise UserError(
             f"{file}: the {name} are {logits.shape}, expected {expected} finite numbers: "
-            f"run `dvc repro --force {stage}@{file.stem}`"
+            f"run `dvc repro --force {stage}`"
         )

@@ -1,43 +1,49 @@
 """Top-1 on corrupted images, and out-of-distribution detection."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from stages.evaluation import accuracy, ood
 from stages.evaluation.summary import Predictions, rounded
 
 
-def top1_by_severity(clean: Predictions, corrupted: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
-    """Top-1 under each corruption: first of the clean images, then of each severity.
+class Shifted(NamedTuple):
+    """What a model predicts for images unlike those it was trained on.
 
-    clean: predictions for the n images; corrupted: by corruption, logits (severities, n, C) for the same images.
+    clean: for the n test images that were corrupted, before. corrupted: by corruption, logits (severities, n, C) for
+    the same images. ood: by kind of out-of-distribution images, logits (N, C).
     """
-    before = accuracy.top_k(*clean, 1)
-    return {
-        name: [before, *(accuracy.top_k(logits, clean.labels, 1) for logits in by_severity)]
-        for name, by_severity in corrupted.items()
-    }
+
+    clean: Predictions
+    corrupted: Mapping[str, np.ndarray]
+    ood: Mapping[str, np.ndarray]
 
 
-def summarize(
-    clean: Predictions,
-    corrupted: Mapping[str, np.ndarray],
-    test: np.ndarray,
-    ood_logits: Mapping[str, np.ndarray],
-    threshold: float,
-    temperature: float,
-) -> dict[str, Any]:
+def top1_by_severity(shifted: Shifted) -> pd.DataFrame:
+    """corruption, severity (0: clean), top1 (share): a row for each severity of each corruption."""
+    clean, labels = accuracy.top_k(*shifted.clean, 1), shifted.clean.labels
+    rows = [
+        (name, severity, accuracy.top_k(logits[severity - 1], labels, 1) if severity else clean)
+        for name, logits in shifted.corrupted.items()
+        for severity in range(len(logits) + 1)
+    ]
+    return pd.DataFrame(rows, columns=["corruption", "severity", "top1"])
+
+
+def summarize(shifted: Shifted, test: np.ndarray, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """What reports/robustness.json says of a model; numbers rounded to 6 decimals.
 
-    clean, corrupted: see top1_by_severity. test: logits (N, C) of all test images; ood_logits: by kind, (n, C).
-    threshold, temperature: fitted on validation, see summary.summarize.
+    test: logits (N, C) of all test images. metrics: of summary.summarize, whose temperature and threshold are applied.
     """
-    means = {name: float(np.mean(shares[1:])) for name, shares in top1_by_severity(clean, corrupted).items()}
+    threshold, temperature = metrics["ood"]["threshold"], metrics["calibration"]["temperature"]
+    table = top1_by_severity(shifted)
+    means = table[table["severity"] > 0].groupby("corruption", sort=False)["top1"].mean().to_dict()
     return rounded(
         {
-            "clean": accuracy.top_k(*clean, 1),
+            "clean": accuracy.top_k(*shifted.clean, 1),
             "mean": float(np.mean(list(means.values()))),
             **means,
             "ood": {
@@ -46,7 +52,7 @@ def summarize(
                     "flagged": ood.flagged(logits, threshold, temperature),
                     "auroc": ood.auroc(test, logits, temperature),
                 }
-                for kind, logits in ood_logits.items()
+                for kind, logits in shifted.ood.items()
             },
         }
     )

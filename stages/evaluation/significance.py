@@ -80,13 +80,11 @@ def _difference_interval(first_only: int, second_only: int, count: int, seed: in
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values adjusted for several tests by Holm's step-down method, in the same order."""
-    count = len(p_values)
-    adjusted = [0.0] * count
-    highest = 0.0
-    for rank, index in enumerate(sorted(range(count), key=lambda index: p_values[index])):
-        highest = max(highest, min(1.0, (count - rank) * p_values[index]))
-        adjusted[index] = highest
-    return adjusted
+    order = np.argsort(p_values)
+    scaled = np.asarray(p_values)[order] * np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(scaled))
+    return adjusted.tolist()
 
 
 def ranks(right: Mapping[str, np.ndarray], pairs: Sequence[Pair]) -> list[tuple[int, str]]:
@@ -94,8 +92,7 @@ def ranks(right: Mapping[str, np.ndarray], pairs: Sequence[Pair]) -> list[tuple[
     significant = {frozenset((pair.first, pair.second)): pair.is_significant for pair in pairs}
     names = sorted(right, key=lambda name: -right[name].sum())
     ranked: list[tuple[int, str]] = []
-    leader = names[0]
-    rank = 1
+    leader, rank = names[0], 1
     for position, name in enumerate(names, 1):
         if name != leader and significant[frozenset((leader, name))]:
             leader, rank = name, position

@@ -25,11 +25,10 @@ def summarize(val: Predictions, test: Predictions, superclass_of_class: Sequence
     temperature = calibration.fit_temperature(*val)
     thresholds = {str(round(100 * share)): conformal.threshold(*val, share, temperature) for share in COVERAGES}
     ood_threshold = ood.threshold(val.logits, temperature)
+    others = superclass_of_class, temperature, thresholds
     summary = {
-        **{
-            split: measures(predictions, superclass_of_class, temperature, thresholds)
-            for split, predictions in (("val", val), ("test", test))
-        },
+        "val": measures(val, *others),
+        "test": measures(test, *others),
         "calibration": {"temperature": temperature},
         "conformal": {name: {"threshold": value} for name, value in thresholds.items()},
         "ood": {"threshold": ood_threshold, "flagged_test": ood.flagged(test.logits, ood_threshold, temperature)},

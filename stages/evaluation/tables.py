@@ -1,12 +1,11 @@
 """What the charts show, as tables: one row for each point."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 
+from stages.data.dataset import Prepared
 from stages.evaluation import accuracy, calibration, confusion
-from stages.evaluation.robustness import top1_by_severity
 from stages.evaluation.summary import Predictions
 
 
@@ -15,20 +14,19 @@ def joined(by_model: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(by_model, names=["model"]).reset_index("model").reset_index(drop=True)
 
 
-def classes(
-    test: Predictions, class_names: Sequence[str], superclass_names: Sequence[str], superclass_of_class: Sequence[int]
-) -> pd.DataFrame:
+def classes(test: Predictions, prepared: Prepared) -> pd.DataFrame:
     """class, superclass, top1 (share): a row for each class."""
-    superclasses = [superclass_names[index] for index in superclass_of_class]
-    return pd.DataFrame({"class": class_names, "superclass": superclasses, "top1": accuracy.class_top1(*test)})
+    superclasses = [prepared.superclass_names[index] for index in prepared.superclass_of_class]
+    return pd.DataFrame(
+        {"class": prepared.class_names, "superclass": superclasses, "top1": accuracy.class_top1(*test)}
+    )
 
 
-def superclasses(
-    test: Predictions, superclass_names: Sequence[str], superclass_of_class: Sequence[int]
-) -> pd.DataFrame:
+def superclasses(test: Predictions, prepared: Prepared) -> pd.DataFrame:
     """actual, predicted, images, share (of the images of the actual superclass): a row for every two superclasses."""
-    counts = confusion.superclass_confusion(test.logits.argmax(axis=1), test.labels, superclass_of_class)
-    table = pd.DataFrame(counts, columns=list(superclass_names)).assign(actual=list(superclass_names))
+    predicted, names = test.logits.argmax(axis=1), prepared.superclass_names
+    counts = confusion.superclass_confusion(predicted, test.labels, prepared.superclass_of_class)
+    table = pd.DataFrame(counts, columns=names).assign(actual=names)
     table = table.melt("actual", var_name="predicted", value_name="images")
     table["share"] = table["images"] / table.groupby("actual")["images"].transform("sum")
     return table
@@ -39,9 +37,3 @@ def reliability(test: Predictions, temperature: float) -> pd.DataFrame:
     states = {"before": 1.0, "after": temperature}
     bins = {state: calibration.reliability(*test, scale) for state, scale in states.items()}
     return pd.concat(bins, names=["calibration"]).reset_index("calibration")
-
-
-def robustness(clean: Predictions, corrupted: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """corruption, severity (0: clean), top1 (share); arguments: see robustness.top1_by_severity."""
-    shares = pd.DataFrame(top1_by_severity(clean, corrupted)).rename_axis("severity").reset_index()
-    return shares.melt("severity", var_name="corruption", value_name="top1")[["corruption", "severity", "top1"]]

@@ -10,14 +10,8 @@ import pandas as pd
 
 # Of run.json, in comparison.json.
 PUBLISHED = ("epochs", "seconds", "peak_memory_mb", "resolved", "hardware", "versions", "weights_sha256", "data_sha256")
-# Of the measures on test, in the table `summary`.
-SHARES = {
-    "top1": "top1",
-    "low": "top1_low",
-    "high": "top1_high",
-    "superclass": "superclass_top1",
-    "ece": "ece_calibrated",
-}
+# Of the measures on test, in the table of `summary`.
+SHARES = ("top1", "top1_low", "top1_high", "superclass_top1", "ece_calibrated")
 
 
 @dataclass(frozen=True)
@@ -57,10 +51,6 @@ class Candidate:
     def is_pretrained(self) -> bool:
         """Whether training began with pretrained weights, as resolved."""
         return self.run["resolved"]["weights"] != "random"
-
-    @property
-    def train_fraction(self) -> float:
-        return float(self.run["params"].get("train_fraction", 1.0))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -104,14 +94,9 @@ def summary(candidates: Sequence[Candidate]) -> pd.DataFrame:
 
     Costs: milliseconds per image (median), minutes of training, megabytes of weights.
     """
-    rows = [
-        {
-            "model": candidate.name,
-            **{column: candidate.test[measure] for column, measure in SHARES.items()},
-            "milliseconds": candidate.profile["latency_p50_ms"],
-            "minutes": candidate.minutes,
-            "megabytes": candidate.profile["weights_bytes"] / 1e6,
-        }
-        for candidate in candidates
-    ]
-    return pd.DataFrame(rows)
+    columns = ["model", "top1", "low", "high", "superclass", "ece", "milliseconds", "minutes", "megabytes"]
+    rows = []
+    for c in candidates:
+        costs = c.profile["latency_p50_ms"], c.minutes, c.profile["weights_bytes"] / 1e6
+        rows.append((c.name, *(c.test[key] for key in SHARES), *costs))
+    return pd.DataFrame(rows, columns=columns)

@@ -145,9 +145,8 @@ def learning_curves(
     dots = _lines(table, x, y(of_epoch), "epoch", tooltip(of_epoch, f"{title} on validation", "epoch"))
     layers: list[alt.Chart] = [dots]
     if len(between):
-        thin = (
-            alt.Chart(between).mark_line(strokeWidth=1).encode(x=x, y=y(of_batch), color=_colour(table), order="step")
-        )
+        thin = alt.Chart(between).mark_line(strokeWidth=1)
+        thin = thin.encode(x=x, y=y(of_batch), color=_colour(table), order="step")
         layers.insert(0, thin.encode(tooltip=tooltip(of_batch, f"{title} on batches", "step")))
     if chance is not None:
         line = alt.Chart(pd.DataFrame({"chance": [chance]}))
@@ -159,12 +158,9 @@ def learning_curves(
 
 def robustness(table: pd.DataFrame, corruption: str | None) -> alt.Chart:
     """Top-1 by severity under one corruption; None: the mean of all. Columns corruption, severity (0: clean), top1."""
-    if corruption is None:
-        rows = table.groupby(["model", "severity"], sort=False)["top1"].mean().reset_index()
-    else:
-        rows = table[table["corruption"] == corruption]
+    rows = table if corruption is None else table[table["corruption"] == corruption]
     return _lines(
-        rows,
+        rows.groupby(["model", "severity"], sort=False)["top1"].mean().reset_index(),
         x=alt.X("severity:O", title="severity (0: clean)", axis=alt.Axis(labelAngle=0)),
         y=_share("top1", "top-1", _ZERO_TO_ONE),
         order="severity",
@@ -247,12 +243,9 @@ def class_accuracy(table: pd.DataFrame) -> alt.HConcatChart:
     for title, classes in zip(("Harder half of the classes", "Easier half"), np.array_split(order, 2), strict=True):
         rows = table[table["class"].isin(classes)]
         y = alt.Y("class", sort=list(classes), title=None, axis=_names(200, grid=True))
-        span = (
-            alt.Chart(rows)
-            .mark_rule(color="#cccccc")
-            .encode(x=alt.X("min(top1):Q", title="top-1 on test"), x2="max(top1)", y=y)
-        )
-        dots = alt.Chart(rows).mark_point(filled=True, opacity=1).encode(x=x, y=y, size=size, color=_colour(table))
+        base = alt.Chart(rows).encode(y=y)
+        span = base.mark_rule(color="#cccccc").encode(x=alt.X("min(top1):Q", title="top-1 on test"), x2="max(top1)")
+        dots = base.mark_point(filled=True, opacity=1).encode(x=x, size=size, color=_colour(table))
         panels.append(alt.layer(span, dots).properties(title=title, width=330, height=alt.Step(14)))
     return alt.hconcat(*panels)
 

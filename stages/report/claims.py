@@ -36,24 +36,14 @@ class Claim:
     rows: Sequence[Row] = ()
 
 
-@dataclass(frozen=True)
-class Claims:
-    """The four claims, see templates/claims.md.j2."""
-
-    transfer: Claim
-    one_epoch: Claim
-    patches: Claim
-    epochs: Claim
-
-
 def judge(
     candidates: Sequence[Candidate],
     pairs: Sequence[Row],
     data_sha256: str,
     studies: Mapping[str, pd.DataFrame],
     steps: pd.DataFrame,
-) -> Claims:
-    """Judge all four.
+) -> dict[str, Claim]:
+    """The four claims by their names in templates/claims.md.j2.
 
     pairs: of model_comparison.compare. studies: by name, the tables of `make study`; rows of other data do not count.
     steps: what each model reported while it trained: columns model, step and train_top1.
@@ -61,12 +51,12 @@ def judge(
     models = {candidate.name: candidate for candidate in candidates}
     own = {name: rows[rows["data"] == data_sha256[:16]].sort_values("value") for name, rows in studies.items()}
     none = pd.DataFrame()
-    return Claims(
-        _transfer(models, own.get("data_efficiency", none)),
-        _one_epoch(models, pairs, steps),
-        _patches(own.get("patch_size", none)),
-        _epochs(models, own.get("epochs", none)),
-    )
+    return {
+        "transfer": _transfer(models, own.get("data_efficiency", none)),
+        "one_epoch": _one_epoch(models, pairs, steps),
+        "patches": _patches(own.get("patch_size", none)),
+        "epochs": _epochs(models, own.get("epochs", none)),
+    }
 
 
 def _untested(models: Mapping[str, Candidate], *names: str) -> Claim | None:

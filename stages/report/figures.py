@@ -1,6 +1,6 @@
 """What reports/plots holds: which charts and galleries, of which tables."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,10 @@ TITLES = {
 CONFUSION = "{}: images of each superclass (rows) by predicted superclass, in per cent"
 
 
-def figures(
-    prepared: Prepared, tables: Mapping[str, pd.DataFrame], comparison: Mapping[str, Any]
-) -> dict[str, Callable[[Path], None]]:
-    """By the name of the file, what writes each figure to it.
+def write(
+    folder: Path, prepared: Prepared, tables: Mapping[str, pd.DataFrame], comparison: Mapping[str, Any]
+) -> list[str]:
+    """Write every figure into `folder`; returns their names, without the ending.
 
     tables: those of reports/tables, by name. comparison: as in comparison.json.
     """
@@ -56,13 +56,11 @@ def figures(
     titles = TITLES | {f"superclass_confusion_{model}": CONFUSION.format(model) for model in by_model}
     corrupted = f"{comparison['corrupted_images']:,} test images of {prepared.source}"
     subtitles = {"learning_curves": on_validation, "robustness": corrupted}
-    return {
-        **{name: partial(galleries.save, figure) for name, figure in shown.items()},
-        **{
-            name: partial(charts.save, chart, title=titles[name], subtitle=subtitles.get(name, on_test))
-            for name, chart in drawn.items()
-        },
-    }
+    for name, figure in shown.items():
+        galleries.save(figure, folder / f"{name}.png")
+    for name, chart in drawn.items():
+        charts.save(chart, folder / f"{name}.png", titles[name], subtitles.get(name, on_test))
+    return [*shown, *drawn]
 
 
 def _charts(
@@ -83,6 +81,7 @@ def _charts(
     two = partial(charts.panels, columns=2, width=330, height=300)
     four = partial(charts.panels, columns=4, width=170, height=130)
     states = [(state, charts.reliability(tables["reliability"], state)) for state in ("before", "after")]
+    confusion = partial(charts.superclass_confusion, tables["superclasses"], numbers=True)
     cell = {"width": alt.Step(30), "height": alt.Step(26)}
     return {
         "top1": charts.top1(bars),
@@ -94,12 +93,7 @@ def _charts(
         ),
         "confused_pairs": charts.confused_pairs(_readable(confused)),
         "class_accuracy": charts.class_accuracy(tables["classes"]),
-        **{
-            f"superclass_confusion_{model}": charts.superclass_confusion(
-                tables["superclasses"], model, numbers=True
-            ).properties(**cell)
-            for model in by_model
-        },
+        **{f"superclass_confusion_{model}": confusion(model=model).properties(**cell) for model in by_model},
     }
 
 

@@ -16,6 +16,7 @@ from stages.report.charts import colours
 COLUMNS = 8
 SHEET_COLUMNS = 10  # classes, two superclasses a row
 EXAMPLES = 2  # of each class
+Mistakes = Sequence[Mapping[str, Any]]  # row (in the images), label, predicted, probability
 
 
 def save(figure: Figure, file: Path) -> None:
@@ -63,10 +64,8 @@ def corruptions(examples: Mapping[str, np.ndarray]) -> Figure:
         return figure
 
 
-def mistakes(
-    images: np.ndarray, by_model: Mapping[str, Sequence[Mapping[str, Any]]], class_names: Sequence[str]
-) -> Figure:
-    """The most confident mistakes of each model, a row each; by_model: dicts of row, label, predicted, probability."""
+def mistakes(images: np.ndarray, by_model: Mapping[str, Mistakes], class_names: Sequence[str]) -> Figure:
+    """The most confident mistakes of each model, a row each."""
     palette = colours(list(by_model))
     with _grid(len(by_model), COLUMNS, 12, 2.15) as (figure, axes):
         for row, (model, found) in zip(axes, by_model.items(), strict=True):
@@ -75,20 +74,14 @@ def mistakes(
         return figure
 
 
-def suspects(images: np.ndarray, found: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> Figure:
+def suspects(images: np.ndarray, found: Mistakes, class_names: Sequence[str]) -> Figure:
     """Images for which all models predict the same other class: some of them may be mislabelled."""
     with _grid(max(1, -(-len(found) // COLUMNS)), COLUMNS, 12, 2.15) as (figure, axes):
         _show(list(axes.flat), images, found, class_names, "black")
         return figure
 
 
-def _show(
-    axes: Sequence[Axes],
-    images: np.ndarray,
-    found: Sequence[Mapping[str, Any]],
-    class_names: Sequence[str],
-    colour: str,
-) -> None:
+def _show(axes: Sequence[Axes], images: np.ndarray, found: Mistakes, class_names: Sequence[str], colour: str) -> None:
     for axis, mistake in zip(axes, found, strict=False):
         label, predicted = (class_names[mistake[key]].replace("_", " ") for key in ("label", "predicted"))
         axis.imshow(images[mistake["row"]], interpolation="nearest")

@@ -10,13 +10,14 @@ from stages.data.corruptions import SEVERITIES
 from stages.evaluation import calibration, ood, significance
 from stages.report.candidate import Candidate, by_validation
 from stages.report.charts import SMOOTHED
-from stages.report.claims import POINTS, Claims
+from stages.report.claims import POINTS, Claim
 from stages.report.recommendation import recommend
 
 
 def recommendation(candidates: Sequence[Candidate], comparison: Mapping[str, Any], dataset: Mapping[str, Any]) -> str:
     """Which model to ship and why: a paragraph of Markdown; arguments as of `comparison`."""
-    return _render("recommendation.md.j2", **_values(candidates, comparison, dataset)).strip()
+    ranked = by_validation(candidates)
+    return _render("recommendation", dataset=dataset, recommendation=recommend(ranked, comparison["pairs"])).strip()
 
 
 def comparison(
@@ -31,28 +32,26 @@ def comparison(
     corrupted_images and int8. dataset: dataset.json. figures: names of the PNG files in plots/ beside the report,
     without their ending; those that a section knows appear there.
     """
-    constants = {
-        "bins": calibration.BINS,
-        "false_alarms": ood.FALSE_ALARMS,
-        "level": significance.LEVEL,
-        "resamples": significance.RESAMPLES,
-        "severities": len(SEVERITIES),
-        "smoothed": SMOOTHED,
-    }
-    return _render("comparison.md.j2", **_values(candidates, comparison, dataset), **constants, figures=figures)
-
-
-def claims(judged: Claims, dataset: Mapping[str, Any]) -> str:
-    """reports/claims.md."""
-    return _render("claims.md.j2", claims=judged, dataset=dataset, points=POINTS)
-
-
-def _values(
-    candidates: Sequence[Candidate], comparison: Mapping[str, Any], dataset: Mapping[str, Any]
-) -> dict[str, Any]:
     ranked = by_validation(candidates)
-    shipped = recommend(ranked, comparison["pairs"])
-    return {"candidates": ranked, "comparison": comparison, "dataset": dataset, "recommendation": shipped}
+    return _render(
+        "comparison",
+        candidates=ranked,
+        comparison=comparison,
+        dataset=dataset,
+        recommendation=recommend(ranked, comparison["pairs"]),
+        figures=figures,
+        bins=calibration.BINS,
+        false_alarms=ood.FALSE_ALARMS,
+        level=significance.LEVEL,
+        resamples=significance.RESAMPLES,
+        severities=len(SEVERITIES),
+        smoothed=SMOOTHED,
+    )
+
+
+def claims(judged: Mapping[str, Claim], dataset: Mapping[str, Any]) -> str:
+    """reports/claims.md."""
+    return _render("claims", claims=judged, dataset=dataset, points=POINTS)
 
 
 def _render(template: str, **values: Any) -> str:
@@ -64,15 +63,11 @@ def _render(template: str, **values: Any) -> str:
     )
     environment.filters |= {
         "f": format,
-        "points": _points,
+        "points": lambda share, spec=".1f": format(100 * share, spec),
         "listed": _listed,
         "named": lambda name: name.replace("_", " "),
     }
-    return environment.get_template(template).render(values).strip() + "\n"
-
-
-def _points(share: float, spec: str = ".1f") -> str:
-    return format(100 * share, spec)
+    return environment.get_template(f"{template}.md.j2").render(values).strip() + "\n"
 
 
 def _listed(items: Sequence[str]) -> str:

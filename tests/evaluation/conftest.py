@@ -6,6 +6,12 @@ import numpy as np
 import pytest
 
 Make = Callable[..., tuple[np.ndarray, np.ndarray]]
+LABELS = np.array([0, 0, 1, 1, 2, 2])
+
+
+def logits_for(predicted, sure=5.0) -> np.ndarray:
+    """Logits (N, 3) of a classifier that predicts these classes."""
+    return (np.eye(3, dtype=np.float32)[np.asarray(predicted)] * sure).astype(np.float32)
 
 
 @pytest.fixture

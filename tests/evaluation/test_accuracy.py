@@ -27,16 +27,10 @@ def test_top_k_equals_scikit_learns(predictions, k):
     assert accuracy.top_k(logits, labels, k) == pytest.approx(expected)
 
 
-def test_top_1_is_the_share_of_right_arguments_of_the_maximum_ties_included():
+@pytest.mark.parametrize(("k", "expected"), [(1, 1 / 3), (2, 1), (5, 1)])
+def test_of_equal_logits_the_lower_class_counts_first_and_of_fewer_than_k_all_count(k, expected):
     logits = np.array([[1, 1, 0], [0, 1, 1], [2, 2, 2]], np.float32)
-    labels = np.array([0, 2, 1])
-    assert accuracy.top_k(logits, labels, 1) == pytest.approx((logits.argmax(1) == labels).mean())
-    assert accuracy.top_k(logits, labels, 2) == 1
-
-
-def test_with_fewer_than_k_classes_all_count(predictions):
-    logits, labels = predictions
-    assert accuracy.top_k(logits[:, :3], labels % 3, 5) == 1
+    assert accuracy.top_k(logits, np.array([0, 2, 1]), k) == pytest.approx(expected)
 
 
 def test_macro_f1_and_top_1_of_each_class_equal_torchmetrics(predictions):

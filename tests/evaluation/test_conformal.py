@@ -38,8 +38,4 @@ def test_by_hand():
     assert conformal.threshold(logits, labels, 0.5) == pytest.approx(0.5)  # the second of two: ceil(3 / 2)
     assert conformal.sets(logits, 0.55).tolist() == [[True, True, False], [False, True, False]]
     assert conformal.coverage_and_size(conformal.sets(logits, 0.55), labels) == (1.0, 1.5)
-
-
-def test_with_too_few_images_the_set_holds_every_class(honest):
-    logits, labels = honest(5)
-    assert conformal.threshold(logits, labels, 0.95) == 1.0
+    assert conformal.threshold(logits, labels, 0.95) == 1.0, "of too few images: every class joins"

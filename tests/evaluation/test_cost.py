@@ -24,30 +24,21 @@ class Paced:
         return np.zeros((len(images), 5), np.float32)
 
 
-def cost_of(network, tmp_path, monkeypatch):
+def test_latency_is_of_single_images_and_throughput_of_batches_for_about_three_seconds(tmp_path, monkeypatch):
+    # Slow at first; then 1 to 100 ms; the first batch of many takes 50 s.
+    network = Paced([9.0] * cost.WARM_UP + [milliseconds / 1e3 for milliseconds in range(1, 101)] + [50.0, 0.8])
     (tmp_path / "model.onnx").write_bytes(bytes(300))
     monkeypatch.setattr(cost.time, "perf_counter", lambda: network.now)
     monkeypatch.setattr(cost, "_cold_load", lambda file, threads: 1.234567)
-    return cost.measure(network, tmp_path / "model.onnx", threads=1)
-
-
-def test_size_and_latencies_of_single_images_after_a_warm_up(tmp_path, monkeypatch):
-    # Slow at first; then 1 to 100 ms.
-    network = Paced([9.0] * cost.WARM_UP + [milliseconds / 1e3 for milliseconds in range(1, 101)] + [1.0])
-    found = cost_of(network, tmp_path, monkeypatch)
-    assert (found["weights_bytes"], found["cold_load_seconds"]) == (300, 1.23)
-    assert found["latency_p50_ms"] == pytest.approx(50.5)
-    assert found["latency_p95_ms"] == pytest.approx(95.05)
-    assert network.batches[: cost.WARM_UP + cost.LATENCY_CALLS] == [1] * (cost.WARM_UP + cost.LATENCY_CALLS)
-
-
-def test_throughput_counts_batches_for_about_three_seconds_and_leaves_the_first_out(tmp_path, monkeypatch):
-    calls = cost.WARM_UP + cost.LATENCY_CALLS
-    network = Paced([0.01] * calls + [50.0, 0.8])  # the first batch of many takes 50 s
-    found = cost_of(network, tmp_path, monkeypatch)
-    # One that does not count, one to choose how many, then four of 0.8 s: 3 s and more.
-    assert network.batches[calls:] == [cost.THROUGHPUT_BATCH] * 6
-    assert found["throughput_images_per_second"] == pytest.approx(cost.THROUGHPUT_BATCH / 0.8, abs=0.06)
+    assert cost.measure(network, tmp_path / "model.onnx", threads=1) == {
+        "weights_bytes": 300,
+        "cold_load_seconds": 1.23,
+        "latency_p50_ms": pytest.approx(50.5),
+        "latency_p95_ms": pytest.approx(95.05),
+        "throughput_images_per_second": pytest.approx(cost.THROUGHPUT_BATCH / 0.8, abs=0.06),
+    }
+    # Of the batches one does not count, one chooses how many, then four of 0.8 s: 3 s and more.
+    assert network.batches == [1] * (cost.WARM_UP + cost.LATENCY_CALLS) + [cost.THROUGHPUT_BATCH] * 6
 
 
 def test_a_cold_load_is_timed_in_a_python_of_its_own(tmp_path):

@@ -6,11 +6,7 @@ import pytest
 from stages.evaluation import confusion
 from stages.evaluation.model_comparison import compare
 
-LABELS = np.array([0, 0, 1, 1, 2, 2])
-
-
-def logits_for(predicted, sure=5.0, classes=3):
-    return (np.eye(classes, dtype=np.float32)[np.asarray(predicted)] * sure).astype(np.float32)
+from .conftest import LABELS, logits_for
 
 
 def test_pairs_of_classes_count_in_both_directions_most_frequent_first():
@@ -20,10 +16,6 @@ def test_pairs_of_classes_count_in_both_directions_most_frequent_first():
         {"first": 1, "second": 2, "first_as_second": 0, "second_as_first": 1},
     ]
     assert len(confusion.confused_pairs(predicted, LABELS, 3, count=1)) == 1
-
-
-def test_superclass_confusion_has_the_truth_in_rows_and_the_prediction_in_columns():
-    assert confusion.superclass_confusion(np.array([1, 2, 2, 1, 2, 0]), LABELS, [0, 0, 1]).tolist() == [[2, 2], [1, 1]]
 
 
 def test_mistakes_come_in_the_order_of_their_calibrated_probability():

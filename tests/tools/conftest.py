@@ -37,7 +37,6 @@ def tiny_data(tmp_path, monkeypatch) -> Prepared:
 
     dataset.write(
         paths.PREPARED,
-        tmp_path / "unfinished",
         source="demo",
         class_names=[f"class {index}" for index in range(CLASSES)],
         superclass_names=["all"],

@@ -38,7 +38,6 @@ def repository(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     val = validation()
     dataset.write(
         paths.PREPARED,
-        paths.SCRATCH / "prepared",
         source="demo",
         class_names=CLASSES,
         superclass_names=["thing", "being"],

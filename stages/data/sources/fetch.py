@@ -38,9 +38,7 @@ def fetch(url: str, sha256: str, folder: Path, scratch: Path) -> Path:
     if not source.name:
         raise UserError(f"data.url = {url!r} names no file: give the archive's URL or path")
     target = folder / source.name
-    if target.is_file() and file_sha256(target) == sha256:
-        print(f"{target} exists already, its sha256 is right")
-    else:
+    if not (target.is_file() and file_sha256(target) == sha256):
         scratch.mkdir(parents=True, exist_ok=True)
         # The sha256 in its name keeps the part of another file from being taken for a part of this one.
         part = scratch / f"{source.name}.{sha256[:12]}.part"
