@@ -3,8 +3,6 @@
 import copy
 
 import numpy as np
-import pandas as pd
-import pytest
 
 from stages.evaluation.model_comparison import compare
 from stages.report.candidate import Candidate
@@ -45,79 +43,33 @@ RUN = {
 }
 
 
-@pytest.fixture
-def dataset():
-    return copy.deepcopy(DATASET)
-
-
-@pytest.fixture
-def candidate():
+def candidate(name, val=0.5, test=0.5, *, latency=10.0, size=10_000_000, seconds=600.0, weights="random"):
     """A model by its name, top-1 on validation and test, and cost; weights: as resolved."""
-
-    def make(name, val=0.5, test=0.5, *, latency=10.0, size=10_000_000, seconds=600.0, weights="random"):
-        cost = {"latency_p50_ms": latency, "latency_p95_ms": 2 * latency, "weights_bytes": size}
-        run = copy.deepcopy(RUN)
-        run["resolved"]["weights"] = weights
-        return Candidate(
-            name,
-            metrics={
-                "val": {"top1": val, **MEASURES},
-                "test": {"top1": test, "top1_low": test - 0.01, "top1_high": test + 0.01, **MEASURES},
-                **copy.deepcopy(FITTED),
-            },
-            profile=copy.deepcopy(PROFILE) | cost | {"training_seconds": seconds},
-            run=run,
-            robustness={
-                **{"clean": test, "mean": 0.321, "noise": 0.222},
-                "ood": {"digits": {"images": 1797, "flagged": 0.77, "auroc": 0.987}},
-            },
-        )
-
-    return make
+    cost = {"latency_p50_ms": latency, "latency_p95_ms": 2 * latency, "weights_bytes": size}
+    run = copy.deepcopy(RUN)
+    run["resolved"]["weights"] = weights
+    return Candidate(
+        name,
+        metrics={
+            "val": {"top1": val, **MEASURES},
+            "test": {"top1": test, "top1_low": test - 0.01, "top1_high": test + 0.01, **MEASURES},
+            **copy.deepcopy(FITTED),
+        },
+        profile=copy.deepcopy(PROFILE) | cost | {"training_seconds": seconds},
+        run=run,
+        robustness={
+            **{"clean": test, "mean": 0.321, "noise": 0.222},
+            "ood": {"digits": {"images": 1797, "flagged": 0.77, "auroc": 0.987}},
+        },
+    )
 
 
-@pytest.fixture
-def compared():
+def compared(*candidates):
     """The comparison of candidates that are right for the first so many of 1,000 images."""
-
-    def make(*candidates):
-        labels = np.arange(1_000) % 100
-        logits = {}
-        for candidate in candidates:
-            right = np.arange(1_000) < round(1_000 * candidate.test["top1"])
-            logits[candidate.name] = 5 * np.eye(100, dtype=np.float32)[np.where(right, labels, (labels + 1) % 100)]
-        found = compare(logits, labels, {candidate.name: 1.0 for candidate in candidates})
-        return {"corrupted_images": 2_000, "int8": {}, **found}
-
-    return make
-
-
-@pytest.fixture
-def claimed(candidate):
-    """The three models that the claims are about."""
-
-    def make(scratch=0.4, vit=0.8, cnn=0.7, **shared):
-        tops = {"vit_scratch": scratch, "vit_transfer": vit, "mobilenet_transfer": cnn}
-        weights = {"vit_scratch": "random"}
-        return [
-            candidate(name, val=top1, test=top1, weights=weights.get(name, "file"), **shared)
-            for name, top1 in tops.items()
-        ]
-
-    return make
-
-
-@pytest.fixture
-def study():
-    """A table of `make study`."""
-
-    def make(values, top1s, minutes=(1.0, 3.0, 9.0), model="vit_scratch", data="d" * 16):
-        rows = zip(values, top1s, minutes, strict=False)
-        return pd.DataFrame(
-            [
-                {"model": model, "value": value, "epochs": 1, "val_top1": top1, "minutes": time, "data": data}
-                for value, top1, time in rows
-            ]
-        )
-
-    return make
+    labels = np.arange(1_000) % 100
+    logits = {}
+    for one in candidates:
+        right = np.arange(1_000) < round(1_000 * one.test["top1"])
+        logits[one.name] = 5 * np.eye(100, dtype=np.float32)[np.where(right, labels, (labels + 1) % 100)]
+    found = compare(logits, labels, dict.fromkeys(logits, 1.0))
+    return {"corrupted_images": 2_000, "int8": {}, **found}

@@ -6,39 +6,20 @@ from stages.report import render
 from stages.report.candidate import by_validation
 from stages.report.recommendation import recommend
 
-
-@pytest.fixture
-def recommended(compared):
-    def make(*candidates):
-        return recommend(by_validation(candidates), compared(*candidates)["pairs"])
-
-    return make
+from .conftest import DATASET, candidate, compared
 
 
-def test_the_best_on_validation_is_shipped_even_where_another_is_better_on_test(candidate, recommended):
-    found = recommended(candidate("b", val=0.6, test=0.7), candidate("a", val=0.61, test=0.6))
-    [lead] = found.leads
-    assert found.best.name == "a"
-    assert (lead.over, lead.points, lead.is_significant) == ("b", pytest.approx(-0.1), True)
-    assert lead.low < lead.points < lead.high < 0
-
-
-def test_of_equals_the_first_is_shipped(candidate, recommended):
-    assert recommended(candidate("z"), candidate("a")).best.name == "z"
-
-
-def test_only_clear_savings_count(candidate, recommended):
-    best = candidate("best", val=0.8, latency=20, size=40_000_000, seconds=1200)
-    small = candidate("small", val=0.6, latency=10, size=10_000_000, seconds=1100)
+def test_the_best_on_validation_is_shipped_the_first_of_equals_and_only_clear_savings_count():
+    best = candidate("z", val=0.8, test=0.6, latency=20, size=40_000_000, seconds=1200)
+    small = candidate("a", val=0.8, test=0.7, latency=10, size=10_000_000, seconds=1100)
     slow = candidate("slow", val=0.5, latency=40, size=40_000_000, seconds=1200)
-    found = recommended(best, small, slow)
-    assert found.savings == {"small": {"speed": 2.0, "size": 4.0}}
-    assert [lead.over for lead in found.leads] == ["small", "slow"]
-
-
-def test_one_model_leads_nobody(candidate, recommended):
-    found = recommended(candidate("only"))
-    assert (found.best.name, found.leads, found.savings) == ("only", [], {})
+    found = recommend(by_validation([slow, best, small]), compared(best, small, slow)["pairs"])
+    assert (found.best.name, list(found.leads)) == ("z", ["a", "slow"])
+    assert found.savings == {"a": {"speed": 2.0, "size": 4.0}}
+    lead = found.leads["a"]
+    assert (lead["difference"], lead["is_significant"]) == (pytest.approx(-0.1), True)
+    assert lead["low"] < lead["difference"] < lead["high"] < 0
+    assert found.leads["slow"]["difference"] == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(
@@ -60,10 +41,10 @@ def test_one_model_leads_nobody(candidate, recommended):
     ],
     ids=["alone", "ahead", "tie and behind"],
 )
-def test_the_sentences_follow_from_the_values(candidate, compared, dataset, tests, latency, expected):
+def test_the_sentences_follow_from_the_values(tests, latency, expected):
     others = [candidate(f"m{i}", 0.5 - i / 10, top1, latency=latency) for i, top1 in enumerate(tests[1:], start=1)]
     candidates = [candidate("best", val=0.9, test=tests[0]), *others]
-    text = render.recommendation(candidates, compared(*candidates), dataset)
+    text = render.recommendation(candidates, compared(*candidates), DATASET)
     assert text.startswith(
         "**Ship best**: 50.0% top-1 accuracy on 10,000 test images (95 % interval 49.0% to 51.0%), 10.0 ms per image, "
         "10.0 minutes of training; "
