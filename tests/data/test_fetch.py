@@ -14,17 +14,8 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 HALF = len(CONTENT) // 2
 
 
-class Server(ThreadingHTTPServer):
-    """Serves `content`; ranges: knows them; breaks: how many answers end half way; statuses: sent instead."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.content, self.ranges, self.breaks, self.statuses, self.asked = CONTENT, True, 0, [], []
-        self.url = f"http://127.0.0.1:{self.server_port}/images.tar.gz"
-
-
 class Handler(BaseHTTPRequestHandler):
-    server: Server
+    """Serves `content`; ranges: knows them; breaks: how many answers end half way; statuses: sent instead."""
 
     def do_GET(self):
         start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
@@ -50,11 +41,12 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    server = Server()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.content, server.ranges, server.breaks, server.statuses, server.asked = CONTENT, True, 0, [], []
+        server.url = f"http://127.0.0.1:{server.server_port}/images.tar.gz"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
 
 
 @pytest.fixture
@@ -111,18 +103,14 @@ def test_a_complete_part_is_kept_and_one_that_is_too_long_is_not(server, get):
     assert server.asked == [len(CONTENT) + 4, len(CONTENT)]
 
 
-def test_a_wrong_checksum_leaves_nothing_behind(server, get):
-    server.content = CONTENT[:-1] + b"x"
-    with pytest.raises(UserError, match=f"^{server.url} has sha256 .* expected {SHA256}[^\n]*$"):
-        get(server.url)
-    assert files(get.raw) == files(get.scratch) == []
-
-
-def test_a_missing_file_is_asked_for_once(server, get):
-    server.statuses = [404]
+def test_a_missing_file_is_asked_for_once_and_a_wrong_one_leaves_nothing_behind(server, get):
+    server.statuses, server.content = [404], CONTENT[:-1] + b"x"
     with pytest.raises(UserError, match=f"cannot download {server.url} .404 .*local copy"):
         get(server.url)
-    assert server.asked == [0]
+    with pytest.raises(UserError, match=f"^{server.url} has sha256 .* expected {SHA256}[^\n]*$"):
+        get(server.url)
+    assert server.asked == [0, 0]
+    assert files(get.raw) == files(get.scratch) == []
 
 
 @pytest.mark.parametrize(
