@@ -13,14 +13,8 @@ from stages.common.files import read_json, replacing, write_json
     ("error", "code"),
     [
         (UserError("this is wrong: do that"), "train: this is wrong: do that"),
-        (
-            OSError(errno.ENOSPC, "No space left", "data/x"),
-            "train: the disk is full (data/x): free some space and run again",
-        ),
-        (
-            OSError(errno.EDQUOT, "Quota exceeded"),
-            "train: the disk is full (Quota exceeded): free some space and run again",
-        ),
+        (OSError(errno.ENOSPC, "", "data/x"), "train: the disk is full (data/x): free some space and run again"),
+        (OSError(errno.EDQUOT, "Quota"), "train: the disk is full (Quota): free some space and run again"),
         (KeyboardInterrupt(), 130),  # as shells have it
     ],
 )

@@ -26,7 +26,7 @@ print(json.dumps({"probabilities": np.asarray(probabilities).tolist(), **model.m
 """
 
 
-def test_a_run_leaves_metrics_and_reports_with_their_figures(finished: Clone):
+def test_a_run_leaves_metrics_and_reports_with_their_figures(finished: Clone, tmp_path: Path):
     reports = finished.root / "reports"
     for model in MODELS:
         metrics = json.loads((reports / f"metrics/{model}.json").read_text())
@@ -35,44 +35,21 @@ def test_a_run_leaves_metrics_and_reports_with_their_figures(finished: Clone):
         assert model in finished.run("dvc", "metrics", "show", "--md")
     images = re.findall(r"\]\((.*?\.png)\)", (reports / "comparison.md").read_text())
     assert sorted(images) == sorted(f"plots/{file.name}" for file in (reports / "plots").iterdir())
-
-
-def test_dvc_shows_every_plot_with_every_model(finished: Clone, tmp_path: Path):
     finished.run("dvc", "plots", "show", "--out", str(tmp_path))
     page = (tmp_path / "index.html").read_text()
-    plots = yaml.safe_load((finished.root / "dvc.yaml").read_text())["plots"]
-    titles = [plot if isinstance(plot, str) else next(iter(plot)) for plot in plots]
-    # So short a training reports nothing on its way.
-    assert [title for title in titles if title not in page] in ([], ["Top-1 while training"])
-    for spec in (json.JSONDecoder().raw_decode(part)[0] for part in page.split("var spec = ")[1:]):
-        if rows := spec.get("data", {}).get("values"):
-            assert {row["model"] for row in rows} == set(MODELS)
-        assert "<DVC_METRIC" not in json.dumps(spec)
+    assert all(Path(image).name in page for image in images)
 
 
-def assert_champion_answers_as_it_was_measured(clone: Clone) -> None:
-    champion = json.loads((clone.root / "reports/registered_model.json").read_text())["champion"]
-    answer = json.loads(clone.run(sys.executable, "-c", CLASSIFY).splitlines()[-1])
-    measured = json.loads((clone.root / f"reports/metrics/{champion}.json").read_text())
+def test_the_registered_champion_answers_as_the_best_model_was_measured(finished: Clone):
+    champion = json.loads((finished.root / "reports/registered_model.json").read_text())["champion"]
+    answer = json.loads(finished.run(sys.executable, "-c", CLASSIFY).splitlines()[-1])
+    measured = json.loads((finished.root / f"reports/metrics/{champion}.json").read_text())
     assert answer["model"] == champion
     assert answer["temperature"] == measured["calibration"]["temperature"]
     assert answer["conformal"] == {share: found["threshold"] for share, found in measured["conformal"].items()}
     assert len(answer["class_names"]) == 100
-    logits = np.load(clone.root / f"data/predictions/{champion}.npz")["test_logits"][:3].astype(np.float64)
+    logits = np.load(finished.root / f"data/predictions/{champion}.npz")["test_logits"][:3].astype(np.float64)
     assert np.array(answer["probabilities"]) == pytest.approx(softmax(logits / answer["temperature"], axis=1), abs=1e-5)
-
-
-def test_the_registered_champion_answers_as_the_best_model_was_measured(finished: Clone):
-    assert_champion_answers_as_it_was_measured(finished)
-
-
-def test_a_lost_tracking_store_is_rebuilt(clone: Clone):
-    for lost in (*clone.root.glob("mlflow.db*"), clone.root / "mlartifacts"):
-        shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
-    assert clone.repro() == set(), "DVC does not know of the store"
-    assert clone.repro("--force", "--single-item", "register") == {"register"}  # make register
-    assert_champion_answers_as_it_was_measured(clone)
-    assert clone.run("git", "status", "--porcelain") == ""
 
 
 def test_every_stage_names_the_code_it_runs_and_no_other(finished: Clone):
@@ -95,13 +72,9 @@ def test_every_stage_names_the_code_it_runs_and_no_other(finished: Clone):
             assert used, f"{stage} names {path} but does not run it"
 
 
-def test_a_stage_reports_a_users_mistake_in_one_line(clone: Clone):
-    said = clone.run(sys.executable, "-m", "stages.train", "resnet", status=1)
+def test_a_stage_reports_a_users_mistake_in_one_line(finished: Clone):
+    said = finished.run(sys.executable, "-m", "stages.train", "resnet", status=1)
     assert said == f"train: params.yaml has no model 'resnet': its models are {', '.join(MODELS)}\n"
-    clone.set_params({"models.mobilenet_transfer.variant": "huge"})
-    said = clone.run(sys.executable, "-m", "stages.train", "vit_scratch", status=1)  # whichever model it is for
-    assert said.startswith("train: params.yaml: models.mobilenet_transfer.variant = 'huge'")
-    assert len(said.splitlines()) == 1
 
 
 def test_a_copy_without_git_is_told_what_to_do(tmp_path: Path):
