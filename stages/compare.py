@@ -1,9 +1,10 @@
 """Stage `compare`: all models side by side, as text, tables and figures."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib
+import numpy as np
 import pandas as pd
 
 from stages.common import paths
@@ -11,37 +12,35 @@ from stages.common.errors import UserError, one_line_errors
 from stages.common.files import read_json, replacing_folder, write_json, write_text
 from stages.data.dataset import Prepared
 from stages.evaluation import model_comparison, predictions, robustness, tables
-from stages.evaluation.summary import Predictions
 from stages.inference.exported import Exported
 from stages.models import params
 from stages.report import claims, figures, render
 from stages.report.candidate import Candidate, summary
 
 
-class Measured(NamedTuple):
-    """What the stages before found of a model: its facts, its predictions on test, its tables by name."""
-
-    candidate: Candidate
-    test: Predictions
-    corrupted_images: int
-    tables: dict[str, pd.DataFrame]
-
-
 def main() -> None:
     matplotlib.use("Agg")
     prepared = Prepared.open(paths.PREPARED)
-    dataset = prepared.description
-    models = {name: _measured(name, prepared) for name in params.read().models}
-    first, candidates = next(iter(models.values())), [model.candidate for model in models.values()]
+    dataset, names = prepared.description, list(params.read().models)
+    test = {name: predictions.of_split(name, prepared, "test") for name in names}
+    shifted = {name: predictions.under_shift(name, prepared, test[name]) for name in names}
+    candidates = [_candidate(name, shifted[name], test[name].logits) for name in names]
     temperatures = {c.name: c.metrics["calibration"]["temperature"] for c in candidates}
-    logits = {name: model.test.logits for name, model in models.items()}
+    logits, labels = {name: own.logits for name, own in test.items()}, test[names[0]].labels
     comparison = {
-        "corrupted_images": first.corrupted_images,
-        **model_comparison.compare(logits, first.test.labels, temperatures),
-        "int8": {name: int8 for name in models if (int8 := Exported.open(name).description.get("int8"))},
+        "corrupted_images": len(shifted[names[0]].clean.labels),
+        **model_comparison.compare(logits, labels, temperatures),
+        "int8": {name: int8 for name in names if (int8 := Exported.open(name).description.get("int8"))},
     }
-    joined = {key: tables.joined({name: model.tables[key] for name, model in models.items()}) for key in first.tables}
-    joined["summary"] = summary(candidates)
+    by_model = {
+        "curves": {name: _csv(paths.RUNS / name / "history.csv", f"dvc repro train@{name}") for name in names},
+        "steps": {name: _csv(paths.RUNS / name / "steps.csv", f"dvc repro train@{name}") for name in names},
+        "classes": {name: tables.classes(test[name], prepared) for name in names},
+        "superclasses": {name: tables.superclasses(test[name], prepared) for name in names},
+        "reliability": {name: tables.reliability(test[name], temperatures[name]) for name in names},
+        "robustness": {name: robustness.top1_by_severity(shifted[name]) for name in names},
+    }
+    joined = {key: tables.joined(found) for key, found in by_model.items()} | {"summary": summary(candidates)}
     studies = {file.stem: _csv(file, "make study") for file in sorted(paths.STUDIES.glob("*.csv"))}
     judged = claims.judge(candidates, comparison["pairs"], prepared.data_sha256, studies, joined["steps"])
 
@@ -63,29 +62,13 @@ def main() -> None:
     )
     write_text(paths.COMPARISON, render.comparison(candidates, comparison, dataset, drawn))
     write_text(paths.CLAIMS, render.claims(judged, dataset))
-    print(f"compared {', '.join(models)}: {paths.COMPARISON}")
+    print(f"compared {', '.join(names)}: {paths.COMPARISON}")
 
 
-def _measured(name: str, prepared: Prepared) -> Measured:
-    test = predictions.of_split(name, prepared, "test")
-    shifted = predictions.under_shift(name, prepared, test)
-    metrics = _json(paths.METRICS / f"{name}.json", name)
-    candidate = Candidate(
-        name,
-        metrics,
-        _json(paths.PROFILES / f"{name}.json", name),
-        _json(paths.RUNS / name / "run.json", name),
-        robustness.summarize(shifted, test.logits, metrics),
-    )
-    own = {
-        "curves": _csv(paths.RUNS / name / "history.csv", f"dvc repro train@{name}"),
-        "steps": _csv(paths.RUNS / name / "steps.csv", f"dvc repro train@{name}"),
-        "classes": tables.classes(test, prepared),
-        "superclasses": tables.superclasses(test, prepared),
-        "reliability": tables.reliability(test, metrics["calibration"]["temperature"]),
-        "robustness": robustness.top1_by_severity(shifted),
-    }
-    return Measured(candidate, test, len(shifted.clean.labels), own)
+def _candidate(name: str, shifted: robustness.Shifted, logits: np.ndarray) -> Candidate:
+    metrics, cost = (_json(folder / f"{name}.json", name) for folder in (paths.METRICS, paths.PROFILES))
+    run = _json(paths.RUNS / name / "run.json", name)
+    return Candidate(name, metrics, cost, run, robustness.summarize(shifted, logits, metrics))
 
 
 def _json(file: Path, model: str) -> dict[str, Any]:
