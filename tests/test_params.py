@@ -99,8 +99,7 @@ def test_a_file_that_is_missing_or_no_mapping_is_refused(tmp_path, content):
         params.read(file)
 
 
-def test_a_stage_for_one_model_refuses_another_name(read, monkeypatch):
-    read()
+def test_a_stage_for_one_model_refuses_another_name(monkeypatch):
     monkeypatch.chdir(SHIPPED.parent)
     monkeypatch.setattr("sys.argv", ["predict", "vit_scratch"])
     assert params.read_for_model("")[0] == "vit_scratch"

@@ -122,7 +122,6 @@ def test_a_missing_file_is_asked_for_once_and_a_wrong_one_leaves_nothing_behind(
         ("http:///images.tar", "No host"),
         ("ftp://example.org/a.tar", "expected http://, https://, file:// or a path"),
         ("nowhere/mine.tar", "no file that can be read"),
-        ("file:///tmp", "no file that can be read"),
     ],
 )
 def test_what_cannot_be_fetched_is_one_line_with_the_url(get, url, message):
