@@ -31,8 +31,8 @@ def under_shift(model: str, prepared: Prepared, test: Predictions) -> Shifted:
     for key, logits in stored.items():
         shape = (len(SEVERITIES), len(rows)) if key.startswith("corrupted_") else (len(logits),)
         _check(file, key, logits, (*shape, classes), stage)
-    corrupted = {name: stored.pop(f"corrupted_{name}") for name in CORRUPTIONS}
-    ood = {key.removeprefix("ood_"): logits for key, logits in stored.items()}
+    corrupted = {name: stored[f"corrupted_{name}"] for name in CORRUPTIONS}
+    ood = {key.removeprefix("ood_"): logits for key, logits in stored.items() if key.startswith("ood_")}
     return Shifted(Predictions(test.logits[rows], test.labels[rows]), corrupted, ood)
 
 

@@ -27,7 +27,8 @@ class Recommendation:
 def recommend(ranked: Sequence[Candidate], pairs: Sequence[Mapping[str, Any]]) -> Recommendation:
     """ranked: best on validation first. pairs: of model_comparison.compare."""
     best, *others = ranked
-    leads, savings = {}, {}
+    leads: dict[str, Mapping[str, Any]] = {}
+    savings: dict[str, Mapping[str, float]] = {}
     for other in others:
         [pair] = [pair for pair in pairs if {pair["first"], pair["second"]} == {best.name, other.name}]
         turned = {"difference": -pair["difference"], "low": -pair["high"], "high": -pair["low"]}
