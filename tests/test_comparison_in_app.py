@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from mlflow import MlflowClient
 from PIL import Image
 
 from gui import comparison
-from gui.registry import Version
+from gui.registry import Registry
 from stages import compare, evaluate, predict, profile, register, robustness
 from stages.common import paths
 from stages.common.errors import UserError
@@ -107,9 +106,8 @@ def test_what_a_stage_did_not_write_is_one_line(repository: Path, monkeypatch: p
 
 
 def test_the_app_reads_what_the_stages_wrote(repository: Path) -> None:
-    uri, name = f"sqlite:///{repository}/mlflow.db", "cifar100-classifier"
-    champion = MlflowClient(tracking_uri=uri).get_model_version_by_alias(name, "champion")
-    compared = comparison.of(Version(uri, name, 1, 0, champion.tags))
+    [champion] = Registry(f"sqlite:///{repository}/mlflow.db").champions()
+    compared = comparison.of(champion)
     assert compared.models == ["vit_transfer", "mobilenet_transfer", "vit_scratch"]
     assert compared.verdict.startswith("**Ship vit_transfer**")
     assert compared.report.startswith("# ")
