@@ -17,9 +17,7 @@ def joined(by_model: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def classes(test: Predictions, prepared: Prepared) -> pd.DataFrame:
     """class, superclass, top1 (share): a row for each class."""
     superclasses = [prepared.superclass_names[index] for index in prepared.superclass_of_class]
-    return pd.DataFrame(
-        {"class": prepared.class_names, "superclass": superclasses, "top1": accuracy.class_top1(*test)}
-    )
+    return pd.DataFrame({"class": prepared.class_names, "superclass": superclasses, "top1": accuracy.class_top1(*test)})
 
 
 def superclasses(test: Predictions, prepared: Prepared) -> pd.DataFrame:

@@ -130,8 +130,7 @@ def learning_curves(
     for model, rows in between.groupby("model"):
         own = table[table["model"] == model]
         between.loc[rows.index, "epochs"] = np.interp(rows["seconds"], [0, *own["seconds"]], [0, *own["epoch"]])
-        smooth = rows[of_batch].rolling(SMOOTHED, min_periods=1, center=True).mean()
-        between.loc[rows.index, of_batch] = smooth
+        between.loc[rows.index, of_batch] = rows[of_batch].rolling(SMOOTHED, min_periods=1, center=True).mean()
 
     def y(column: str) -> alt.Y:
         return _share(column, title) if is_share else alt.Y(column, title=title, scale=alt.Scale(zero=False))
