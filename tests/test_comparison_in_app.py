@@ -37,6 +37,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setattr(cost, "THROUGHPUT_SECONDS", 0.1)
+        patch.setenv("PYTHONPATH", str(SHIPPED.parent))  # for the process that times a cold load
         facts = ("dropped_from_train_because_in_test", "identical_copies_in_train", "val_fraction", "split_seed")
         dataset.write(
             paths.PREPARED,
