@@ -1,12 +1,14 @@
 """Which classes a model confuses, and its most confident mistakes. Predictions and labels are (N,) integer."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import softmax
 from sklearn.metrics import confusion_matrix
+
+Mistakes = list[dict[Hashable, Any]]  # row, label, predicted, probability
 
 
 def superclass_confusion(predicted: np.ndarray, labels: np.ndarray, superclass_of_class: Sequence[int]) -> np.ndarray:
@@ -35,7 +37,7 @@ def confused_pairs(predicted: np.ndarray, labels: np.ndarray, num_classes: int, 
     ]
 
 
-def confident_mistakes(logits: np.ndarray, labels: np.ndarray, temperature: float, count: int) -> list[dict[str, Any]]:
+def confident_mistakes(logits: np.ndarray, labels: np.ndarray, temperature: float, count: int) -> Mistakes:
     """The `count` wrong predictions of highest probability, as dicts of row, label, predicted, probability.
 
     logits: (N, C); the probability is the softmax at this temperature.
@@ -48,7 +50,7 @@ def confident_mistakes(logits: np.ndarray, labels: np.ndarray, temperature: floa
 
 def surest(
     rows: np.ndarray, labels: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray, count: int
-) -> list[dict[str, Any]]:
+) -> Mistakes:
     """The `count` images of highest probability as dicts of row, label, predicted, probability; arrays (n,)."""
     table = pd.DataFrame({"row": rows, "label": labels, "predicted": predicted, "probability": probabilities})
     return table.sort_values("probability", ascending=False, kind="stable").head(count).to_dict("records")

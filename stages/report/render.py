@@ -63,11 +63,15 @@ def _render(template: str, **values: Any) -> str:
     )
     environment.filters |= {
         "f": format,
-        "points": lambda share, spec=".1f": format(100 * share, spec),
+        "points": _points,
         "listed": _listed,
         "named": lambda name: name.replace("_", " "),
     }
     return environment.get_template(f"{template}.md.j2").render(values).strip() + "\n"
+
+
+def _points(share: float, spec: str = ".1f") -> str:
+    return format(100 * share, spec)
 
 
 def _listed(items: Sequence[str]) -> str:
