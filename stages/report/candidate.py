@@ -92,7 +92,8 @@ def by_validation(candidates: Sequence[Candidate]) -> list[Candidate]:
 def summary(candidates: Sequence[Candidate]) -> pd.DataFrame:
     """A row for each model: shares on test and costs.
 
-    Shares: top1, its 95 % interval low to high, superclass_top1, ece, calibrated. Costs: milliseconds per image (median), minutes of training, megabytes of weights.
+    Shares: top1, its 95 % interval low to high, superclass_top1, ece, calibrated. Costs:
+    milliseconds per image (median), minutes of training, megabytes of weights.
     """
     columns = ["model", "top1", "low", "high", "superclass_top1", "ece", "milliseconds", "minutes", "megabytes"]
     rows = []
