@@ -42,18 +42,13 @@ def main() -> None:
     )
     packages = {entry.package.exported.model: entry.package for entry in entries}
     _write_report(name, decision, packages)
+    pages = store.shown_uri if store.is_remote else f"mlflow ui --backend-store-uri {store.shown_uri}"
     # Held by neither git nor DVC's cache: a fresh clone lacks it, so DVC runs this stage there, too.
     write_json(paths.REGISTERED, {model: package.metadata[PACKAGE_SHA256] for model, package in packages.items()})
     print(
         f"Registered {', '.join(packages)} as {name}: {decision.reason} (champion: version {decision.champion}).\n"
-        f"Classify an image: streamlit run gui/app.py\nLook at the runs:  {_pages(store)}"
+        f"Classify an image: streamlit run gui/app.py\nLook at the runs:  {pages}"
     )
-
-
-def _pages(store: Store) -> str:
-    if store.is_remote:
-        return store.shown_uri
-    return "mlflow ui" if store.is_default else f"mlflow ui --backend-store-uri {store.shown_uri}"
 
 
 def _entry(model: str, prepared: Prepared, square: str) -> Entry:
@@ -63,19 +58,21 @@ def _entry(model: str, prepared: Prepared, square: str) -> Entry:
         raise UserError(
             f"{paths.RUNS / model} and {paths.ONNX / model} tell of different weights: run `dvc repro export@{model}`"
         )
-    metrics = read_json(paths.METRICS / f"{model}.json", f"run `dvc repro evaluate@{model}`")
-    for key in ("top1", "top1_low", "top1_high"):
-        _measure(metrics, model, "test", key)
-    _measure(metrics, model, "val", "top1")
+    file, remedy = paths.METRICS / f"{model}.json", f"run `dvc repro evaluate@{model}`"
+    metrics = read_json(file, remedy)
+    try:
+        _ = metrics["val"]["top1"], *(metrics["test"][key] for key in ("top1", "top1_low", "top1_high"))
+        about = {
+            **_names(prepared),
+            "square": square,
+            "temperature": metrics["calibration"]["temperature"],
+            "conformal": {cover: metrics["conformal"][cover]["threshold"] for cover in ("90", "95")},
+            "ood_threshold": metrics["ood"]["threshold"],
+            "data_sha256": prepared.data_sha256,
+        }
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{file} lacks {error}: {remedy}") from error
     images, labels = prepared.split("test")
-    about = {
-        **_names(prepared),
-        "square": square,
-        "temperature": _measure(metrics, model, "calibration", "temperature"),
-        "conformal": {cover: _measure(metrics, model, "conformal", cover, "threshold") for cover in ("90", "95")},
-        "ood_threshold": _measure(metrics, model, "ood", "threshold"),
-        "data_sha256": prepared.data_sha256,
-    }
     logits, val_labels = predictions.of_split(model, prepared, "val")
     return Entry(
         Package(exported, images[:EXAMPLE_IMAGES].copy(), about, metrics),
@@ -89,15 +86,6 @@ def _entry(model: str, prepared: Prepared, square: str) -> Entry:
 def _names(prepared: Prepared) -> dict[str, Any]:
     names = ("source", "class_names", "superclass_names", "superclass_of_class")
     return {name: getattr(prepared, name) for name in names}
-
-
-def _measure(metrics: Mapping[str, Any], model: str, *keys: str) -> float:
-    value: Any = metrics
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    if not isinstance(value, float):
-        raise UserError(f"{paths.METRICS / model}.json names no {' '.join(keys)}: run `dvc repro evaluate@{model}`")
-    return value
 
 
 def _explorer(entries: list[Entry], prepared: Prepared) -> dict[str, Path]:

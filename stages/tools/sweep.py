@@ -64,17 +64,11 @@ def rank(found: Sequence[dict[str, Any]], model: str) -> tuple[list[str], pd.Dat
     tried = [column for column in differing if column != "seed"] or differing
     if not tried:
         raise UserError(f"all experiments of {model} have the same parameters: give SWEEP two values of one at least")
-    results = {
-        one["name"]: {
-            "val_top1": one["metrics"][model]["val"]["top1"],
-            "minutes": experiments.training(one["rev"], model).get("seconds", float("nan")) / 60,
-            "experiment": one["name"],
-        }
-        for one in found
-        if one["state"] == "success"
-    }
-    runs = values[tried].join(
-        pd.DataFrame.from_dict(results, "index", columns=["val_top1", "minutes", "experiment"]), how="inner"
+    ended = [one for one in found if one["state"] == "success"]
+    runs = values.loc[[one["name"] for one in ended], tried].assign(
+        val_top1=[one["metrics"][model]["val"]["top1"] for one in ended],
+        minutes=[experiments.training(one["rev"], model).get("seconds", float("nan")) / 60 for one in ended],
+        experiment=[one["name"] for one in ended],
     )
     columns: dict[Any, Any] = {"val_top1": ["mean", "min", "max", "size"], "minutes": "mean", "experiment": list}
     settings = runs.groupby(tried, sort=False, dropna=False).agg(columns)

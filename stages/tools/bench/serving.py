@@ -3,11 +3,8 @@
 import io
 import re
 import resource
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from http.client import HTTPConnection
 from itertools import cycle
 from pathlib import Path
@@ -64,38 +61,25 @@ def measure(settings: Params, scratch: Path, rounds: int, images: int) -> dict[s
 
 def over_http(registered: str, pixels: np.ndarray) -> dict[str, float]:
     """Milliseconds of requests with one JPEG each, images (N, S, S, 3) uint8; UserError where it is not served."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "gui.server", "--model", registered, "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    try:
-        while not _is_up(port):
-            if process.poll() is not None:
+    command = [sys.executable, "-m", "gui.server", "--model", registered, "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            served = re.search(r"http://([^/]+)", process.stdout.readline() if process.stdout else "")
+            if served is None:
                 raise UserError(f"{registered} is not served: {_last_words(process.communicate()[1])}")
-            time.sleep(0.2)
-        connection = HTTPConnection("127.0.0.1", port)
-        jpegs = cycle([_jpeg(image) for image in pixels])
+            connection, jpegs = HTTPConnection(served[1]), cycle([_jpeg(image) for image in pixels])
 
-        def post(_: object) -> None:
-            connection.request("POST", "/classify", next(jpegs), {"Content-Type": "image/jpeg"})
-            response = connection.getresponse()
-            if response.status != 200:
-                raise UserError(f"{registered} answers a JPEG with {response.status}: {response.read()[:300]!r}")
-            response.read()
+            def post(_: object) -> None:
+                connection.request("POST", "/classify", next(jpegs), {"Content-Type": "image/jpeg"})
+                response = connection.getresponse()
+                if response.status != 200:
+                    raise UserError(f"{registered} answers a JPEG with {response.status}: {response.read()[:300]!r}")
+                response.read()
 
-        p50, p95 = np.percentile(forward.forward_seconds(post, pixels, REQUESTS), (50, 95)) * 1e3
-    finally:
-        process.terminate()
-        process.wait()
+            p50, p95 = np.percentile(forward.forward_seconds(post, pixels, REQUESTS), (50, 95)) * 1e3
+        finally:
+            process.terminate()
     return {"p50_ms": float(p50), "p95_ms": float(p95)}
-
-
-def _is_up(port: int) -> bool:
-    try:
-        return urllib.request.urlopen(f"http://127.0.0.1:{port}/health").status == 200
-    except OSError:
-        return False
 
 
 def _jpeg(pixels: np.ndarray) -> bytes:

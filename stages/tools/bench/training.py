@@ -75,7 +75,7 @@ def ours(settings: Params, name: str, steps: int, scratch: Path) -> dict[str, An
     from stages.tracking.runs import TrainingRun
     from stages.tracking.store import SQLITE, Store
 
-    store = Store(f"{SQLITE}{scratch}/mlflow.db", scratch, scratch)
+    store = Store(f"{SQLITE}{scratch}/mlflow.db", scratch)
     store.experiment(store.client(), "bench")  # now: a new store takes seconds to set up
     with TrainingRun.start(store, "bench", name, params={}, tags={}) as run:
         result = _fit(settings, name, steps, WHOLE, Reporter(run.log_step, run.log_epoch))
