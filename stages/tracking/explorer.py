@@ -1,6 +1,7 @@
 """What the app needs to show a comparison image by image: all test images, and every model's probabilities."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,21 +14,21 @@ FOLDER = "explorer"  # among the artifacts of the comparison's run
 def write(
     folder: Path, images: Path, labels: Path, dataset: Mapping[str, Any], probabilities: Mapping[str, np.ndarray]
 ) -> dict[str, Path]:
-    """Write dataset.json and each model's probabilities into `folder`; returns all files, by their path in the run.
+    """Replace `folder` by one with all files; returns them by their path in the run.
 
     images, labels: files of arrays (N, H, W, 3) uint8 and (N,) int64.
     dataset: source, class_names, superclass_names, superclass_of_class.
     probabilities: of each model, calibrated, (N, C) between 0 and 1.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {"images.npy": images, "labels.npy": labels, "dataset.json": folder / "dataset.json"}
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name, file in (("images.npy", images), ("labels.npy", labels)):
+        (folder / name).symlink_to(file.resolve())  # copied once, into the store
     content = {**dataset, "models": list(probabilities)}
-    files["dataset.json"].write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    (folder / "dataset.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     for model, array in probabilities.items():
-        name = f"probabilities-{model}.npy"
-        files[name] = folder / name
-        np.save(files[name], _as_float16(array), allow_pickle=False)
-    return {f"{FOLDER}/{name}": file for name, file in files.items()}
+        np.save(folder / f"probabilities-{model}.npy", _as_float16(array), allow_pickle=False)
+    return {f"{FOLDER}/{file.name}": file for file in folder.iterdir()}
 
 
 def _as_float16(probabilities: np.ndarray) -> np.ndarray:

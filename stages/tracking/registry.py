@@ -31,7 +31,6 @@ from stages.tracking.store import Store
 
 COMPARISON = "comparison"  # name of the run that compares the models
 COMPARISON_SHA256 = "comparison_sha256"  # tag of it: hash of its files
-PLOTS_SHA256 = "plots_sha256"  # tag of a model's run: hash of its plots
 LOGGED_AGAIN = "logged_again"  # tag of a version: why the same package is registered a second time
 TAGS = ("model", "source", WEIGHTS_SHA256, "onnx_sha256", "data_sha256", PACKAGE_SHA256)  # of a version
 
@@ -86,7 +85,7 @@ def register(
             version = _ensure_version(registered, experiment_id, entry.package, run_id, train_images)
             number, metrics = str(version.version), entry.package.metrics
             _log_final_metrics(client, run_id, model_id(version), metrics)
-            _ensure_plots(client, run_id, {plot.name: plot for plot in entry.plots})
+            _log_files(client, run_id, {f"plots/{plot.name}": plot for plot in entry.plots})
             client.set_model_version_tag(name, number, "comparison_run_id", comparison_run_id)
             if version.description != (card := entry.package.card(name, number, entry.n_test)):
                 client.update_model_version(name, number, card)
@@ -161,15 +160,6 @@ def _log_final_metrics(client: MlflowClient, run_id: str, model_id: str, metrics
     log_metrics(client, run_id, new)
 
 
-def _ensure_plots(client: MlflowClient, run_id: str, plots: Mapping[str, Path]) -> None:
-    """A model's own plots among the artifacts of its run; logged once for each content, and where they are gone."""
-    sha256 = contents_sha256(plots)
-    is_there = not plots or len(client.list_artifacts(run_id, "plots")) >= len(plots)
-    if not is_there or client.get_run(run_id).data.tags.get(PLOTS_SHA256) != sha256:
-        _log_files(client, run_id, {f"plots/{name}": file for name, file in plots.items()})
-        client.set_tag(run_id, PLOTS_SHA256, sha256)
-
-
 def _ensure_comparison(client: MlflowClient, experiment_id: str, files: Mapping[str, Path]) -> str:
     """The id of the run that holds these files; created if there is none."""
     sha256 = contents_sha256(files)
@@ -184,10 +174,6 @@ def _ensure_comparison(client: MlflowClient, experiment_id: str, files: Mapping[
 
 
 def _log_files(client: MlflowClient, run_id: str, files: Mapping[str, Path]) -> None:
-    """Log files by their path in the run. Links give them their names: they are copied once, into the store."""
-    with tempfile.TemporaryDirectory() as temporary:
-        for place, file in files.items():
-            link = Path(temporary) / place
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(file.resolve())
-        client.log_artifacts(run_id, temporary)
+    """Log files by their path in the run, in the place of those that are there."""
+    for place, file in files.items():
+        client.log_artifact(run_id, str(file), place.rpartition("/")[0] or None)

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Self
 from urllib.parse import unquote, urlsplit
@@ -52,12 +51,10 @@ class Store:
 
     uri: as MLflow takes it.
     folder: of the SQLite database, absolute; None for anything else, whose server looks after itself.
-    root: of the repository, absolute.
     """
 
     uri: str
     folder: Path | None
-    root: Path
 
     @classmethod
     def of_repository(cls, root: Path) -> Self:
@@ -65,22 +62,17 @@ class Store:
         root = root.resolve()
         uri = os.environ.get("MLFLOW_TRACKING_URI") or SQLITE + DATABASE
         if not uri.startswith(SQLITE):
-            return cls(uri, folder=None, root=root)
+            return cls(uri, folder=None)
         # A relative path counts from the repository, not from the temporary copy a stage may run in. SQLAlchemy takes
         # what follows a question mark for options, and decodes percent signs.
         path = Path(str(root).replace("%", "%25").replace("?", "%3F")) / uri.removeprefix(SQLITE)
         folder = Path(unquote(str(path).split("?")[0])).parent
-        return cls(f"{SQLITE}{path}", folder, root=root)
+        return cls(f"{SQLITE}{path}", folder)
 
     @property
     def is_remote(self) -> bool:
         """Whether calls go over the network."""
         return urlsplit(self.uri).scheme in ("http", "https", "databricks", "databricks-uc")
-
-    @property
-    def is_default(self) -> bool:
-        """Whether `mlflow ui`, started in the repository, finds this store by itself."""
-        return self.folder == self.root and self.uri.endswith(f"/{DATABASE}")
 
     @property
     def shown_uri(self) -> str:
@@ -146,11 +138,12 @@ class Store:
             return experiment.experiment_id
 
     def lock(self, purpose: str) -> FileLock:
-        """A lock between the processes of this machine that use this database, or of this user that use this server.
+        """A lock between the processes of this machine that use this database, or of this user that use any server.
 
         Released when the holder ends, however it ends. UserError where its folder cannot be written.
         """
-        # Not in the repository where it is a server's: copies of the repository use the same one.
+        # Not in the repository where it is a server's: copies of the repository use the same one. The same for every
+        # server, as one has several names.
         folder = self.folder or Path(tempfile.gettempdir()) / f"mlflow-{os.getuid()}"
         try:
             if self.folder is None:
@@ -161,13 +154,7 @@ class Store:
         if not is_writable:
             other = "MLFLOW_TRACKING_URI" if self.folder else "TMPDIR"
             raise UserError(f"cannot write the tracking database or its locks in {folder}: allow it, or set {other}")
-        if self.folder is not None:
-            return FileLock(folder / f"{DATABASE}.{purpose}.lock")  # git ignores mlflow.db*
-        # The same for those who write the host in capitals, or this machine as localhost.
-        parts = urlsplit(self.uri)
-        host = "127.0.0.1" if parts.hostname in ("localhost", "::1") else parts.hostname
-        server = f"{parts.scheme}://{host}:{parts.port}{parts.path.rstrip('/')}"
-        return FileLock(folder / f"{sha256(server.encode()).hexdigest()[:16]}.{purpose}.lock")
+        return FileLock(folder / f"{DATABASE}.{purpose}.lock")  # git ignores mlflow.db*
 
 
 def _is_moved(location: str, expected: str) -> bool:
