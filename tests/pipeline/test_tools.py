@@ -10,17 +10,9 @@ from contextlib import closing
 import pytest
 import yaml
 
-from .conftest import PATIENCE, Clone
+from .conftest import Clone
 
 pytestmark = pytest.mark.slow
-
-
-def make(clone: Clone, *arguments: str) -> subprocess.CompletedProcess[str]:
-    # READY: the environment that runs the tests will do.
-    command = ["make", "READY=", *arguments]
-    return subprocess.run(
-        command, cwd=clone.root, env=clone.environment, text=True, capture_output=True, timeout=PATIENCE
-    )
 
 
 def registered_versions(clone: Clone) -> int:
@@ -36,14 +28,12 @@ def queue(clone: Clone) -> Iterator[None]:
 
 
 def test_a_sweep_ranks_what_could_be_trained_and_registers_nothing(clone: Clone, queue: None):
-    champion = (clone.root / "reports/registered_model.json").read_text()
     versions = registered_versions(clone)
-    clone.run("dvc", "repro", "evaluate@vit_scratch")  # other tests may have changed the code
     before = clone.run("git", "status", "--porcelain")
-    # embed_dim must be a multiple of num_heads, 3.
-    done = make(clone, "sweep", "JOBS=2", "NAME=widths", "SWEEP=-S 'models.vit_scratch.embed_dim=12,25,36'")
-    assert done.returncode != 0
-    assert "sweep: 1 of 3 experiments failed: widths-2; `dvc queue logs NAME` says why" in done.stderr, done.stdout
+    sweep = "SWEEP=-S 'models.vit_scratch.embed_dim=12,25,36'"  # must be a multiple of num_heads, 3
+    # READY: the environment that runs the tests will do.
+    said = clone.run("make", "READY=", "sweep", "JOBS=2", "NAME=widths", sweep, status=2)
+    assert "sweep: 1 of 3 experiments failed: widths-2; `dvc queue logs NAME` says why" in said
     assert "embed_dim = 25 must be a multiple of num_heads = 3" in clone.run("dvc", "queue", "logs", "widths-2")
     table = (clone.root / "sweep/sweep.md").read_text()
     rows = [line for line in table.splitlines() if line.startswith(("| 12 |", "| 25 |", "| 36 |"))]
@@ -52,7 +42,6 @@ def test_a_sweep_ranks_what_could_be_trained_and_registers_nothing(clone: Clone,
     assert (clone.root / "sweep/sweep.png").stat().st_size > 10_000
     # Not even params.yaml and dvc.lock are touched.
     assert clone.run("git", "status", "--porcelain") == before
-    assert (clone.root / "reports/registered_model.json").read_text() == champion
     assert registered_versions(clone) == versions
 
 

@@ -24,10 +24,8 @@ def test_measurements_take_turns_each_in_a_process_of_its_own():
     found = interleave([("a", "x", process), ("a", "y", process), ("b", "x", process), ("a", "x", process)], 2)
     assert [{way: len(each) for way, each in one.items()} for one in found["a"]] == [{"x": 2, "y": 1}] * 2
     assert [list(one) for one in found["b"]] == [["x"], ["x"]]
-    processes = [
-        one["process"] for rounds in found.values() for ways in rounds for each in ways.values() for one in each
-    ]
-    assert len({*processes, os.getpid()}) == 9
+    taken = [one for rounds in found.values() for ways in rounds for each in ways.values() for one in each]
+    assert len({os.getpid(), *(one["process"] for one in taken)}) == 9
 
 
 def process() -> dict[str, int]:
@@ -113,25 +111,6 @@ def test_a_model_that_is_not_registered_is_one_line(tmp_path, monkeypatch):
         serving.from_files("none@vit", tmp_path)
 
 
-def trained(images_per_second: float, memory: float) -> dict[str, float]:
-    step = 64 / images_per_second
-    return {"images_per_second": images_per_second, "peak_memory_mb": memory, "step_seconds": step} | {
-        "model_step_seconds": 0.96 * step
-    }
-
-
-def test_training_is_compared_within_rounds():
-    # The machine is half as fast in the last round.
-    rounds = {
-        "ours": [trained(300, 900), trained(400, 1000), trained(150, 1100)],
-        "notebook": [trained(100, 1000), trained(100, 1000), trained(50, 1000)],
-    }
-    figures = report.training({"net": rounds})["net"]
-    assert figures["speedup"].tolist() == [3, 4, 3]
-    assert figures["memory"].tolist() == [0.9, 1.0, 1.1]
-    assert figures["overhead"].tolist() == pytest.approx([0.04] * 3)
-
-
 def one_round(onnx_ms: float = 4.0, http_ms: float = 7.0, files: float = 950.0, memory_mb: float = 310.0):
     return {
         "framework": {"p50_ms": 12.0, "images_per_second": 400.0},
@@ -144,8 +123,8 @@ def one_round(onnx_ms: float = 4.0, http_ms: float = 7.0, files: float = 950.0, 
 
 def verdict(figure: str, *rounds, classifier: str = "mobilenet_transfer"):
     verdicts = report.serving({"net": {"settings": {"classifier": classifier}, "rounds": rounds}})
-    assert len(verdicts) == 5
-    return next(one for one in verdicts if one["figure"] == figure)
+    [found] = [one for one in verdicts if one["figure"] == figure]
+    return found
 
 
 @pytest.mark.parametrize(
@@ -163,12 +142,10 @@ def test_a_goal_is_met_up_to_its_limit_and_not_beyond(figure, reached, missed, v
     assert not verdict(figure, one_round(**missed))["met"]
 
 
-def test_the_median_of_ratios_within_rounds_decides_and_each_classifier_has_its_own_goal():
-    judged = verdict("speedup_single", one_round(onnx_ms=2.0), one_round(onnx_ms=3.0), one_round(onnx_ms=12.0))
-    assert (judged["low"], judged["value"], judged["high"], judged["met"]) == (1.0, 4.0, 6.0, True)
-    for classifier, single, batches in [("vit_scratch", 1.35, 1.25), ("of_tomorrow", 1.0, 1.0)]:
-        assert verdict("speedup_single", one_round(), classifier=classifier)["limit"] == single
-        assert verdict("speedup_batches", one_round(), classifier=classifier)["limit"] == batches
+def test_the_median_of_ratios_within_rounds_decides_and_a_classifier_without_goals_of_its_own_may_not_be_slower():
+    rounds = one_round(onnx_ms=2.0), one_round(onnx_ms=3.0), one_round(onnx_ms=12.0)
+    judged = verdict("speedup_single", *rounds, classifier="of_tomorrow")
+    assert [judged[key] for key in ("low", "value", "high", "limit", "met")] == [1.0, 4.0, 6.0, 1.0, True]
 
 
 def test_the_published_texts_follow_from_the_published_numbers(monkeypatch, tmp_path, capsys):
@@ -198,9 +175,6 @@ def test_the_smallest_benchmark_leaves_two_files(monkeypatch, tiny_params, tiny_
         bench.main()
 
 
-RESULT = {
-    way: [
-        trained(100, 1000) | {"device": "cpu", "threads": 1, "steps": 1, "precision": "float32", "num_parameters": 10}
-    ]
-    for way in ("ours", "notebook")
-}
+MEASURED = {"device": "cpu", "threads": 1, "steps": 1, "precision": "float32", "num_parameters": 10}
+MEASURED |= {"images_per_second": 100.0, "peak_memory_mb": 1000.0, "step_seconds": 0.64, "model_step_seconds": 0.6}
+RESULT = {"ours": [MEASURED], "notebook": [MEASURED]}

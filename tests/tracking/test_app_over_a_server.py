@@ -17,13 +17,11 @@ NAMES = ("class_names", "superclass_names", "superclass_of_class")
 
 
 @pytest.mark.slow
-def test_over_a_server_every_file_is_fetched_once_into_a_folder_that_goes_with_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_over_a_server_every_file_is_fetched_once_into_a_folder_that_goes_with_it(tmp_path, monkeypatch):
     files = tmp_path / "files"
     files.mkdir()
     small_comparison.write(files, *(METADATA[key] for key in NAMES))
-    with MlflowServer(tmp_path / "server") as server:
+    with MlflowServer.of_store(tmp_path / "server") as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
         registry.connect()
         client = MlflowClient(tracking_uri=server.uri)

@@ -9,7 +9,7 @@ CANDIDATE = np.repeat([True, False, True, False], [30, 20, 600, 350])
 CHAMPION = np.repeat([False, True, True, False], [30, 20, 600, 350])
 
 
-def test_a_comparison_is_of_the_images_where_the_two_differ() -> None:
+def test_a_comparison_is_of_the_images_where_the_two_differ():
     result = PairedComparison.of(CANDIDATE, CHAMPION)
     assert (result.images, result.candidate, result.champion) == (1000, 0.63, 0.62)
     assert result.difference == pytest.approx(0.01)
@@ -17,8 +17,6 @@ def test_a_comparison_is_of_the_images_where_the_two_differ() -> None:
     assert result.p_value == pytest.approx(binomtest(30, 50).pvalue)
     back = PairedComparison.of(CHAMPION, CANDIDATE)
     assert (back.difference, back.low, back.high) == (-result.difference, -result.high, -result.low)
-    start = "63.00% against 62.00% on the same 1,000 validation images, a difference of +1.00 points ("
-    assert str(result).startswith(start)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +28,7 @@ def test_a_comparison_is_of_the_images_where_the_two_differ() -> None:
         ("significant", 0.5, True, False, False),
     ],
 )
-def test_each_rule_asks_for_what_it_says(rule, alpha, better_passes, equal_passes, worse_passes) -> None:
+def test_each_rule_asks_for_what_it_says(rule, alpha, better_passes, equal_passes, worse_passes):
     gate = Gate(rule, alpha)
     assert gate.passes(PairedComparison.of(CANDIDATE, CHAMPION)) is better_passes
     assert gate.passes(PairedComparison.of(CHAMPION, CHAMPION)) is equal_passes

@@ -3,13 +3,11 @@
 import json
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from mlflow import MlflowClient
 from mlflow.pyfunc import load_model
 
 from stages import evaluate, predict, register
@@ -26,7 +24,7 @@ METRICS = paths.METRICS / "tiny.json"
 
 
 @pytest.fixture
-def repository(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def repository(root, monkeypatch):
     """With everything that the stage needs, for one model, `tiny`."""
     monkeypatch.chdir(root)
     content = yaml.safe_load(SHIPPED.read_text())
@@ -63,7 +61,7 @@ def repository(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def test_what_was_measured_and_the_file_it_was_measured_on_make_the_version(repository: Path) -> None:
+def test_what_was_measured_and_the_file_it_was_measured_on_make_the_version(repository):
     register.main()
     metrics = json.loads(METRICS.read_text())
     with Store.of_repository(repository).exclusive() as client:
@@ -109,14 +107,12 @@ def test_what_was_measured_and_the_file_it_was_measured_on_make_the_version(repo
         ),
         (
             lambda: METRICS.write_text(METRICS.read_text().replace("top1_low", "low")),
-            "reports/metrics/tiny.json names no test top1_low: run `dvc repro evaluate@tiny`",
+            "reports/metrics/tiny.json lacks .top1_low.: run `dvc repro evaluate@tiny`",
         ),
         (lambda: paths.COMPARISON.unlink(), "comparison.md is missing: run `dvc repro compare`"),
     ],
 )
-def test_what_does_not_fit_together_is_one_line_before_anything_is_registered(
-    repository: Path, client: MlflowClient, break_it: Callable[[], None], line: str
-) -> None:
+def test_what_does_not_fit_together_is_one_line_before_anything_is_registered(repository, client, break_it, line):
     break_it()
     with pytest.raises(UserError, match=line):
         register.main()

@@ -11,21 +11,18 @@ import mlflow
 import numpy as np
 import pytest
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from stages.common.errors import UserError
-from stages.inference import onnx_model
-from stages.inference.onnx_model import OnnxModel
 from stages.tracking import explorer
 from stages.tracking.store import Store
 
-from .conftest import DemoModel, random_images, with_about, with_metrics
+from .conftest import DemoModel, random_images, with_about
 
 NAME = DemoModel.name
 METRICS = {"val/top1": 0.5, "test/top1": 0.4}
 
 
-def test_every_model_is_a_version_with_its_name_and_the_best_on_val_is_champion(demo: DemoModel) -> None:
+def test_every_model_is_a_version_with_its_name_and_the_best_on_val_is_champion(demo):
     a, b = demo.entry("a", val=0.2, test=0.9, seed=1), demo.entry("b", val=0.6, test=0.1, seed=2)
     first = demo.register(a, b, demo.entry("c", val=0.6, seed=3))
     assert demo.aliases == {"a": "1", "b": "2", "c": "3", "champion": "2"}
@@ -38,8 +35,8 @@ def test_every_model_is_a_version_with_its_name_and_the_best_on_val_is_champion(
         assert tags[key] == b.package.metadata[key]
 
 
-def test_registering_again_changes_nothing_not_even_at_once(demo: DemoModel) -> None:
-    def content() -> tuple[list[dict[str, object]], set[str]]:
+def test_registering_again_changes_nothing_not_even_at_once(demo):
+    def content():
         versions = demo.client.search_model_versions(f"name = '{NAME}'")
         runs = demo.client.search_runs([demo.store.experiment(demo.client, "demo")])
         return [dict(version) for version in versions], {run.info.run_id for run in runs}
@@ -54,21 +51,7 @@ def test_registering_again_changes_nothing_not_even_at_once(demo: DemoModel) -> 
     assert content() == before
 
 
-def test_another_file_format_or_threshold_makes_another_version_and_other_metrics_do_not(
-    demo: DemoModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    entry = demo.entry("a")
-    changed = with_about(entry, data_sha256="e" * 64), with_about(entry, temperature=3.0)
-    same = with_metrics(entry, val={"top1": 0.4}, test=entry.package.metrics["test"])
-    for each in (entry, same, demo.entry("a", seed=1), *changed):
-        demo.register(each)
-    assert demo.aliases["a"] == "4"
-    monkeypatch.setattr(onnx_model, "FORMAT", 3)
-    demo.register(entry)
-    assert demo.aliases["a"] == "5"
-
-
-def test_a_version_describes_itself_and_its_example_runs(demo: DemoModel) -> None:
+def test_a_version_describes_itself_and_its_example_runs(demo):
     demo.register(demo.entry("a", val=0.5, test=0.4))
     version = demo.version("1")
     assert "Image classifier `a`, trained on demo: 3 classes in 2 superclasses" in version.description
@@ -78,12 +61,12 @@ def test_a_version_describes_itself_and_its_example_runs(demo: DemoModel) -> Non
     names = {"mlflow": mlflow, "images": random_images(1)}
     with demo.store.exclusive():
         exec(example.replace('"top_k": 5', '"top_k": 3'), names)
-    assert names["model"].metadata.metadata["onnx_sha256"] == version.tags["onnx_sha256"]  # type: ignore[attr-defined]
+    assert names["model"].metadata.metadata["onnx_sha256"] == version.tags["onnx_sha256"]
     demo.register(demo.entry("a", val=0.5, test=0.3))
     assert "Test top-1: 30.00%" in demo.version("1").description
 
 
-def test_measured_metrics_stand_in_run_and_model_and_new_ones_replace_them(demo: DemoModel) -> None:
+def test_measured_metrics_stand_in_run_and_model_and_new_ones_replace_them(demo):
     entry = demo.entry("a", val=0.5, test=0.4)
     demo.register(entry)
     version = demo.version("1")
@@ -100,12 +83,13 @@ def test_measured_metrics_stand_in_run_and_model_and_new_ones_replace_them(demo:
         assert METRICS.items() <= {metric.key: metric.value for metric in logged.metrics}.items()
     for _ in range(2):
         demo.register(demo.entry("a", val=0.3, test=0.4))
+    assert demo.aliases["a"] == "1", "other metrics make no other version"
     assert demo.client.get_run(version.run_id).data.metrics["val/top1"] == 0.3
     assert [metric.value for metric in demo.client.get_metric_history(version.run_id, "val/top1")][-1] == 0.3
 
 
-def test_the_comparison_has_a_run_with_every_file_once(demo: DemoModel, tmp_path: Path) -> None:
-    def run_id() -> str:
+def test_the_comparison_has_a_run_with_every_file_once(demo, tmp_path):
+    def run_id():
         demo.register(demo.entry("a"))
         return demo.version("1").tags["comparison_run_id"]
 
@@ -119,7 +103,7 @@ def test_the_comparison_has_a_run_with_every_file_once(demo: DemoModel, tmp_path
     first = run_id()
     assert run_id() == first
     assert {file.path for file in demo.client.list_artifacts(first)} == {"comparison.md", "plots", "explorer"}
-    folder = Path(demo.client.download_artifacts(first, "explorer", str(tmp_path)))
+    folder = Path(demo.client.download_artifacts(first, "explorer", str(demo.folder)))
     assert not any(file.is_symlink() for file in folder.iterdir())
     assert (np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False) == random_images(3)).all()
     assert np.load(folder / "labels.npy", allow_pickle=False).tolist() == [0, 1, 2]
@@ -132,9 +116,7 @@ def test_the_comparison_has_a_run_with_every_file_once(demo: DemoModel, tmp_path
     assert run_id() != first
 
 
-def test_lost_artifacts_are_logged_again_and_a_models_own_plots_are_replaced_by_newer_ones(
-    demo: DemoModel, root: Path, tmp_path: Path
-) -> None:
+def test_lost_artifacts_are_logged_again_and_a_models_own_plots_are_replaced_by_newer_ones(demo, root, tmp_path):
     plot = tmp_path / "confusion_a.png"
     entry = replace(demo.entry("a"), plots=[plot])
     for content in ("first", "second", "second"):
@@ -148,10 +130,9 @@ def test_lost_artifacts_are_logged_again_and_a_models_own_plots_are_replaced_by_
     assert {"params.yaml", "plots"} <= {file.path for file in demo.client.list_artifacts(run_id)}
 
 
-def test_a_moved_repository_gets_working_versions_and_says_why(demo: DemoModel, root: Path, tmp_path: Path) -> None:
+def test_a_moved_repository_gets_working_versions_and_says_why(demo, root, tmp_path):
     demo.register(demo.entry("a"))
-    store = Store.of_repository(Path(shutil.move(root, tmp_path / "moved")))
-    moved = DemoModel(store, demo.entry, demo.comparison)
+    moved = DemoModel(Store.of_repository(Path(shutil.move(root, tmp_path / "moved"))), demo.folder)
     second = moved.register(demo.entry("a"))
     assert moved.aliases["champion"] == second.champion == "2"
     assert moved.version("2").tags["logged_again"] == "version 1: its artifacts are gone"
@@ -160,22 +141,8 @@ def test_a_moved_repository_gets_working_versions_and_says_why(demo: DemoModel, 
     assert moved.register(demo.entry("a")) == second
 
 
-def test_a_changed_file_in_the_store_is_refused_in_one_line_that_says_what_to_do(demo: DemoModel, root: Path) -> None:
-    demo.register(demo.entry("a"))
-    [file] = (root / "mlartifacts").rglob("model.onnx")
-    content = bytearray(file.read_bytes())
-    content[-100] ^= 1  # one bit of a weight: the file still loads
-    file.write_bytes(content)
-    assert OnnxModel(file).logits(random_images(1)).shape == (1, 3)
-    with pytest.raises(MlflowException) as refusal:
-        demo.load_champion()
-    line = r"model\.onnx was changed after it was registered \(sha256 \w{12}\.\.\., expected \w{12}\.\.\.\): .*"
-    assert re.fullmatch(line, refusal.value.message)
-    assert refusal.value.message.endswith(": register the model again")
-
-
-def test_an_upload_that_breaks_off_leaves_no_version(demo: DemoModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    def break_off(*_: object) -> None:
+def test_an_upload_that_breaks_off_leaves_no_version(demo, monkeypatch):
+    def break_off(*_):
         raise ConnectionError("connection reset by peer")
 
     with monkeypatch.context() as network:
@@ -189,7 +156,7 @@ def test_an_upload_that_breaks_off_leaves_no_version(demo: DemoModel, monkeypatc
 
 
 @pytest.mark.parametrize(("damaged", "is_gone"), [("MLmodel", True), ("training_images.npy", False), ("run", True)])
-def test_a_damaged_package_is_logged_again(demo: DemoModel, root: Path, damaged: str, is_gone: bool) -> None:
+def test_a_damaged_package_is_logged_again(demo, root, damaged, is_gone):
     first = demo.register(demo.entry("a"))
     for file in (root / "mlartifacts").rglob(f"artifacts/**/{damaged}"):
         content = file.read_bytes()
@@ -204,9 +171,7 @@ def test_a_damaged_package_is_logged_again(demo: DemoModel, root: Path, damaged:
     assert demo.register(demo.entry("a")) == second
 
 
-def test_a_folder_that_cannot_be_written_or_a_server_that_is_down_is_one_clear_error(
-    demo: DemoModel, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_be_written_or_a_server_that_is_down_is_one_clear_error(demo, root, monkeypatch):
     entry, files = demo.entry("a"), set(root.iterdir())
     with monkeypatch.context() as read_only:
         read_only.setattr("os.access", lambda *_: False)
