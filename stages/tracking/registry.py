@@ -25,8 +25,8 @@ from stages.tracking.package import (
     image_hashes,
 )
 from stages.tracking.registered_model import Decision, GateCandidate, RegisteredModel, Validation, model_id
-from stages.tracking.replay import TrainingRecord, ensure_run, finished_runs
-from stages.tracking.runs import WEIGHTS_SHA256, log_metrics, now
+from stages.tracking.replay import TrainingRecord, ensure_run
+from stages.tracking.runs import WEIGHTS_SHA256, find_runs, log_metrics, now
 from stages.tracking.store import Store
 
 COMPARISON = "comparison"  # name of the run that compares the models
@@ -105,7 +105,7 @@ def _ensure_version(
             continue
         with tempfile.TemporaryDirectory() as folder:
             problem = registered.problem(version, Path(folder))
-        finished = finished_runs(client, experiment_id, {WEIGHTS_SHA256: tags[WEIGHTS_SHA256]})
+        finished = find_runs(client, experiment_id, {WEIGHTS_SHA256: tags[WEIGHTS_SHA256]}, "FINISHED")
         if not problem and version.run_id not in finished:
             problem = f"its run {version.run_id} is gone"
         if not problem:
@@ -163,7 +163,7 @@ def _log_final_metrics(client: MlflowClient, run_id: str, model_id: str, metrics
 def _ensure_comparison(client: MlflowClient, experiment_id: str, files: Mapping[str, Path]) -> str:
     """The id of the run that holds these files; created if there is none."""
     sha256 = contents_sha256(files)
-    for run_id in finished_runs(client, experiment_id, {COMPARISON_SHA256: sha256}):
+    for run_id in find_runs(client, experiment_id, {COMPARISON_SHA256: sha256}, "FINISHED"):
         if {file.path for file in client.list_artifacts(run_id)} == {place.split("/")[0] for place in files}:
             return run_id
         client.delete_run(run_id)  # its artifacts are gone

@@ -2,7 +2,6 @@
 
 import csv
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +16,7 @@ from stages.tracking.runs import (
     DatasetUsed,
     RunDescription,
     curves,
+    find_runs,
     from_iso,
     log_metrics,
 )
@@ -79,22 +79,15 @@ def ensure_run(client: MlflowClient, store: Store, experiment: str, training: Tr
     """
     experiment_id, described = store.experiment(client, experiment), training.description
     tags = {TRAINING_ID: described.training_id, WEIGHTS_SHA256: training.weights_sha256}
-    for run_id in finished_runs(client, experiment_id, tags):
+    for run_id in find_runs(client, experiment_id, tags, "FINISHED"):
         there = {file.path for file in client.list_artifacts(run_id)}
         for name in described.files.keys() - there:
             client.log_text(run_id, described.files[name], name)
         return run_id
-    for run in described.find(client, experiment_id):
-        client.delete_run(run.info.run_id)
+    for run_id in find_runs(client, experiment_id, {TRAINING_ID: described.training_id}):
+        client.delete_run(run_id)
     run_id = described.create(client, experiment_id)
     log_metrics(client, run_id, curves(training.history, training.steps, described.started))
     client.set_tag(run_id, REPLAYED, "true")
     client.set_terminated(run_id, "FINISHED", end_time=training.ended)
     return run_id
-
-
-def finished_runs(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> list[str]:
-    """The ids of the runs of an experiment that have these tags and came to their end."""
-    conditions = [f"tags.{key} = '{value}'" for key, value in tags.items()]
-    runs = client.search_runs([experiment_id], " and ".join([*conditions, "attributes.status = 'FINISHED'"]))
-    return [run.info.run_id for run in runs]

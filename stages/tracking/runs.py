@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from stages.tracking.store import Store, quick_answers
@@ -76,15 +76,10 @@ class RunDescription:
 
     def open(self, client: MlflowClient, experiment_id: str) -> str:
         """The run of this very training, where one was begun already, set to running again; else a new one."""
-        begun = self.find(client, experiment_id)
-        if not begun:
-            return self.create(client, experiment_id)
-        client.update_run(begun[0].info.run_id, "RUNNING")
-        return begun[0].info.run_id
-
-    def find(self, client: MlflowClient, experiment_id: str) -> list[Run]:
-        """The runs in a store that show this very training."""
-        return list(client.search_runs([experiment_id], f"tags.{TRAINING_ID} = '{self.training_id}'"))
+        begun = find_runs(client, experiment_id, {TRAINING_ID: self.training_id})
+        run_id = begun[0] if begun else self.create(client, experiment_id)
+        client.update_run(run_id, "RUNNING")
+        return run_id
 
     def create(self, client: MlflowClient, experiment_id: str) -> str:
         """Create the run in a store, open; returns its id."""
@@ -96,6 +91,13 @@ class RunDescription:
         for name, text in self.files.items():
             client.log_text(run.info.run_id, text, name)
         return run.info.run_id
+
+
+def find_runs(client: MlflowClient, experiment_id: str, tags: Mapping[str, str], status: str = "") -> list[str]:
+    """The ids of the runs of an experiment that have these tags, and this status if any is named."""
+    conditions = [f"tags.{key} = '{value}'" for key, value in tags.items()]
+    conditions += [f"attributes.status = '{status}'"] if status else []
+    return [run.info.run_id for run in client.search_runs([experiment_id], " and ".join(conditions))]
 
 
 def curves(history: Rows, steps: Rows, started: int) -> list[Metric]:

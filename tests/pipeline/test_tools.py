@@ -60,6 +60,5 @@ def test_training_and_serving_are_measured_through_real_processes(clone: Clone, 
     assert measured.keys() == {"framework", "onnx", "http", "files", "few"}
     assert min(min(each.values()) for each in measured.values()) > 0
     assert measured["onnx"]["memory_mb"] < measured["framework"]["memory_mb"]
-    assert len(serving["verdicts"]) == 5
     assert "of 5 goals are met" in said
     assert sorted((copy.root / "data/scratch").iterdir()) == left

@@ -19,7 +19,7 @@ from stages.common.errors import UserError
 from stages.data.dataset import Prepared
 from stages.inference.exported import Exported
 from stages.models.params import Params
-from stages.tools.bench import forward, report
+from stages.tools.bench import forward
 from stages.tools.bench.rounds import Measurement, interleave
 
 FEW = 10  # times fewer files, to see whether memory grows
@@ -56,7 +56,7 @@ def measure(settings: Params, scratch: Path, rounds: int, images: int) -> dict[s
     }
     sizes = {"image_size": prepared.image_size, "images": images, "few_images": counts["few"], "requests": REQUESTS}
     sizes |= {"batch": forward.BATCH, "calls": forward.CALLS, "batches": forward.BATCHES}
-    return {"weights": "trained", **sizes, "models": models, "verdicts": report.serving(models)}
+    return {"weights": "trained", **sizes, "models": models}
 
 
 def over_http(registered: str, pixels: np.ndarray) -> dict[str, float]:
