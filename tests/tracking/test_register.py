@@ -1,7 +1,6 @@
 """The stage `register`, fed with what the stages before it write."""
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -91,29 +90,19 @@ def test_what_was_measured_and_the_file_it_was_measured_on_make_the_version(repo
 
 
 @pytest.mark.parametrize(
-    ("break_it", "line"),
+    ("file", "change", "line"),
     [
-        (
-            lambda: write_training(paths.RUNS / "tiny", "tiny", "other weights"),
-            "data/runs/tiny and data/onnx/tiny tell of different weights: run `dvc repro export@tiny`",
-        ),
-        (
-            lambda: (paths.ONNX / "tiny" / "model.onnx").write_bytes(b"changed"),
-            "model.onnx was changed .*: run `dvc repro --force export@tiny`",
-        ),
-        (
-            lambda: shutil.rmtree(paths.ONNX / "tiny"),
-            "cannot read data/onnx/tiny/export.json .*: run `dvc repro export@tiny`",
-        ),
-        (
-            lambda: METRICS.write_text(METRICS.read_text().replace("top1_low", "low")),
-            "reports/metrics/tiny.json lacks .top1_low.: run `dvc repro evaluate@tiny`",
-        ),
-        (lambda: paths.COMPARISON.unlink(), "comparison.md is missing: run `dvc repro compare`"),
+        ("data/runs/tiny/run.json", (b'sha256": "', b'sha256": "0'), "different weights: run `dvc repro export@tiny`"),
+        ("data/onnx/tiny/model.onnx", (b"images", b"others"), "changed .*: run `dvc repro --force export@tiny`"),
+        ("data/onnx/tiny/model.onnx", None, "No such file .*: run `dvc repro --force export@tiny`"),
+        ("data/onnx/tiny/export.json", None, "cannot read .*export.json .*: run `dvc repro export@tiny`"),
+        ("reports/metrics/tiny.json", (b"top1_low", b"low"), "lacks 'top1_low': run `dvc repro evaluate@tiny`"),
+        ("reports/comparison.md", None, "comparison.md is missing: run `dvc repro compare`"),
     ],
 )
-def test_what_does_not_fit_together_is_one_line_before_anything_is_registered(repository, client, break_it, line):
-    break_it()
+def test_what_does_not_fit_together_is_one_line_before_anything_is_registered(repository, client, file, change, line):
+    path = repository / file
+    path.write_bytes(path.read_bytes().replace(*change)) if change else path.unlink()
     with pytest.raises(UserError, match=line):
         register.main()
     assert not client.search_registered_models()
