@@ -25,6 +25,8 @@ def measure(model: Path, images_file: Path, threads: int) -> dict[str, float]:
     logits = load(model, threads)
     logits(images[:1])
     found = {"cold_start_seconds": time.time() - Process().create_time(), "memory_mb": peak_memory_mb()}
+    from stages.evaluation.cost import forward_seconds
+
     p50, p95 = np.percentile(forward_seconds(logits, images[:1], CALLS), (50, 95)) * 1e3
     return found | {
         "p50_ms": float(p50),
@@ -45,13 +47,3 @@ def load(model: Path, threads: int) -> Callable[[Any], Any]:
     name = json.loads((model / DESCRIPTION).read_text(encoding="utf-8"))["classifier"]
     classifier_class(name).configure(Compute(accelerator="cpu", threads=threads))
     return load(model).logits
-
-
-def forward_seconds(forward: Callable[[Any], Any], images: Any, repeats: int, warm_up: int = 5) -> list[float]:
-    """Seconds that each of `repeats` calls forward(images) took, after `warm_up` calls that do not count."""
-    seconds = []
-    for _ in range(warm_up + repeats):
-        started = time.perf_counter()
-        forward(images)
-        seconds.append(time.perf_counter() - started)
-    return seconds[warm_up:]

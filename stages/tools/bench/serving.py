@@ -17,6 +17,7 @@ from PIL import Image
 from stages.common import paths
 from stages.common.errors import UserError
 from stages.data.dataset import Prepared
+from stages.evaluation.cost import forward_seconds
 from stages.inference.exported import Exported
 from stages.models.params import Params
 from stages.tools.bench import forward
@@ -76,7 +77,7 @@ def over_http(registered: str, pixels: np.ndarray) -> dict[str, float]:
                     raise UserError(f"{registered} answers a JPEG with {response.status}: {response.read()[:300]!r}")
                 response.read()
 
-            p50, p95 = np.percentile(forward.forward_seconds(post, pixels, REQUESTS), (50, 95)) * 1e3
+            p50, p95 = np.percentile(forward_seconds(post, pixels, REQUESTS), (50, 95)) * 1e3
         finally:
             process.terminate()
     return {"p50_ms": float(p50), "p95_ms": float(p95)}
