@@ -48,6 +48,5 @@ def study(table: pd.DataFrame, label: str, form: str, *, by_time: bool) -> Any:
 def _axis(settings: pd.DataFrame, name: str) -> dict[str, Any]:
     """An ordinal axis: numbers by size, then other values as they come."""
     values = settings[name].drop_duplicates()
-    order = pd.to_numeric(values, errors="coerce").sort_values(kind="stable").index
-    sort = list(values[order])
+    sort = values.sort_values(key=lambda texts: pd.to_numeric(texts, errors="coerce"), kind="stable").tolist()
     return {"field": name.replace(".", " "), "type": "ordinal", "sort": sort, "title": name, "axis": ANGLED}

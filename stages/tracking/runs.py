@@ -74,13 +74,6 @@ class RunDescription:
     training_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     files: Mapping[str, str] = field(default_factory=dict)
 
-    def open(self, client: MlflowClient, experiment_id: str) -> str:
-        """The run of this very training, where one was begun already, set to running again; else a new one."""
-        begun = find_runs(client, experiment_id, {TRAINING_ID: self.training_id})
-        run_id = begun[0] if begun else self.create(client, experiment_id)
-        client.update_run(run_id, "RUNNING")
-        return run_id
-
     def create(self, client: MlflowClient, experiment_id: str) -> str:
         """Create the run in a store, open; returns its id."""
         tags = {**self.tags, TRAINING_ID: self.training_id}
@@ -235,7 +228,9 @@ class TrainingRun:
             with quick_answers():
                 client = self.store.client()
                 experiment_id = self.store.experiment(client, self.experiment)
-                self._run_id = run_id = self.description.open(client, experiment_id)
+                begun = find_runs(client, experiment_id, {TRAINING_ID: self.description.training_id})
+                self._run_id = run_id = begun[0] if begun else self.description.create(client, experiment_id)
+                client.update_run(run_id, "RUNNING")
                 log_metrics(client, run_id, self._missing(client, run_id, before))
                 system = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=self.store.uri)
                 system.start()

@@ -122,3 +122,4 @@ def test_a_run_is_live_and_a_training_that_was_killed_goes_on_in_it(store, clien
     assert found.info.status == "FINISHED"
     assert 0 <= found.data.metrics[LOAD] <= 100
     assert found.data.metrics["system/system_memory_usage_megabytes"] > 10
+    killed.finish()
