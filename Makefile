@@ -78,6 +78,7 @@ demo: git $(READY) ## the whole pipeline on generated images, offline, in minute
 	@dvc exp remove -q demo 2>/dev/null || true
 	dvc exp run --temp --name demo $(DEMO)
 	@rm -rf demo_reports && dvc get -q . reports --rev demo -o demo_reports
+	@rm -rf demo_reports/studies demo_reports/benchmark.* demo_reports/serving.*  # of CIFAR-100, measured elsewhere
 	@echo
 	@echo "The demo model is registered as demo-classifier; its reports are in demo_reports/ (start with comparison.md)."
 	@echo "  make app     classify an image in the browser"
@@ -99,19 +100,20 @@ study: git $(READY) ## what reports/claims.md rests on: small trainings, more th
 	python -m stages.tools.study $(addprefix --copy ,$(COPY)) $(STUDIES)
 	dvc repro compare
 
-register: git $(READY) ## what was trained into the MLflow store in use, where that lost it or is another one
+register: git $(READY) ## register the trained models again, in an MLflow store that lost them or in another one
 	dvc repro --force --single-item register
 
 # TO=3: to that version instead; MODEL_NAME=demo-classifier: of that registered model.
-rollback: $(READY) ## the champion of before is champion again, for the app at once
+rollback: $(READY) ## make the previous champion champion again
 	@python -m stages.tools.rollback $(MODEL_NAME) $(if $(TO),--to $(TO))
 
 app: $(READY) ## the Streamlit app
 	streamlit run gui/app.py
 
 # MODEL has another meaning, and a default, for `make sweep`.
-serve: $(READY) ## the champion over HTTP, http://127.0.0.1:5001; another model: MODEL=NAME@ALIAS
-	python -m gui.server $(if $(findstring command,$(origin MODEL)),--model $(MODEL))
+PORT := 5001
+serve: $(READY) ## the champion over HTTP, http://127.0.0.1:5001; another model: MODEL=NAME@ALIAS, PORT=5002
+	python -m gui.server --port $(PORT) $(if $(findstring command,$(origin MODEL)),--model $(MODEL))
 
 ui: $(READY) ## the MLflow pages
 	mlflow ui

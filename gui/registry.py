@@ -113,7 +113,7 @@ class Registry:
         if wanted and wanted not in names:
             raise RegistryError(
                 f"MODEL_NAME is `{wanted}`, but the models with a champion are {', '.join(names)}: "
-                "set it to one of these, or unset it, and start the app again."
+                "set it to one of these, or unset it, and start again."
             )
         return [champion for champion in champions if wanted in (None, "", champion.name)]
 
@@ -211,7 +211,7 @@ class Registry:
             logger.warning("%s does not answer", self._shown_uri, exc_info=True)
             raise RegistryError(
                 f"MLflow does not answer at `{self._shown_uri}` ({reason(error)}): start its server, "
-                "or set MLFLOW_TRACKING_URI to the one to use and start the app again."
+                "or set MLFLOW_TRACKING_URI to the one to use and start again."
             ) from error
 
 

@@ -187,7 +187,10 @@ class RegisteredModel:
         if not versions:
             names = _listed(model.name for model in self.client.search_registered_models()) or "none"
             raise UserError(f"no version of a registered model {self.name}: the tracking store has {names}")
-        former, choices = self.champion(), f"choose with --to one of {_listed(map(_label, versions.values()))}"
+        former, choices = (
+            self.champion(),
+            f"choose (--to, with make TO=) one of {_listed(map(_label, versions.values()))}",
+        )
         if to and to not in versions:
             raise UserError(f"there is no version {to}: {choices}")
         if former and to == str(former.version):

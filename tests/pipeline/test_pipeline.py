@@ -40,16 +40,29 @@ def test_a_run_leaves_metrics_and_reports_with_their_figures(finished: Clone, tm
     assert all(Path(image).name in page for image in images)
 
 
-def test_the_registered_champion_answers_as_the_best_model_was_measured(finished: Clone):
-    champion = json.loads((finished.root / "reports/registered_model.json").read_text())["champion"]
-    answer = json.loads(finished.run(sys.executable, "-c", CLASSIFY).splitlines()[-1])
-    measured = json.loads((finished.root / f"reports/metrics/{champion}.json").read_text())
+def assert_champion_answers_as_it_was_measured(clone: Clone):
+    champion = json.loads((clone.root / "reports/registered_model.json").read_text())["champion"]
+    answer = json.loads(clone.run(sys.executable, "-c", CLASSIFY).splitlines()[-1])
+    measured = json.loads((clone.root / f"reports/metrics/{champion}.json").read_text())
     assert answer["model"] == champion
     assert answer["temperature"] == measured["calibration"]["temperature"]
     assert answer["conformal"] == {share: found["threshold"] for share, found in measured["conformal"].items()}
     assert len(answer["class_names"]) == 100
-    logits = np.load(finished.root / f"data/predictions/{champion}.npz")["test_logits"][:3].astype(np.float64)
+    logits = np.load(clone.root / f"data/predictions/{champion}.npz")["test_logits"][:3].astype(np.float64)
     assert np.array(answer["probabilities"]) == pytest.approx(softmax(logits / answer["temperature"], axis=1), abs=1e-5)
+
+
+def test_the_registered_champion_answers_as_the_best_model_was_measured(finished: Clone):
+    assert_champion_answers_as_it_was_measured(finished)
+
+
+def test_a_lost_tracking_store_is_rebuilt(clone: Clone):
+    for lost in (*clone.root.glob("mlflow.db*"), clone.root / "mlartifacts"):
+        shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
+    assert clone.repro() == set(), "DVC does not know of the store"
+    assert clone.repro("--force", "--single-item", "register") == {"register"}  # make register
+    assert_champion_answers_as_it_was_measured(clone)
+    assert clone.run("git", "status", "--porcelain") == ""
 
 
 def test_every_stage_names_the_code_it_runs_and_no_other(finished: Clone):

@@ -62,6 +62,9 @@ def grey(labels: np.ndarray) -> LabeledImages:
 def test_the_baselines_see_images_in_the_networks_size_cropped_shuffled_and_with_their_labels(monkeypatch):
     import torch
 
+    from stages.models import prepare_frameworks
+
+    prepare_frameworks()
     from stages.tools.bench import keras_baseline, torch_baseline
 
     monkeypatch.setattr(torch_baseline, "WORKERS", 0)

@@ -1,12 +1,16 @@
 """A version as MLflow loads it: what it holds, what it predicts, what it refuses."""
 
+import hashlib
 import json
+import os
+import pickle
 import shutil
 from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
 import pytest
+import yaml
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import load_model
 
@@ -119,3 +123,29 @@ def test_the_file_that_export_chose_travels_with_one_file_of_code_and_five_pinne
     libraries = ("mlflow", "numpy", "openvino", "pandas", "pillow")
     lines = (package / "requirements.txt").read_text().splitlines()
     assert sorted(lines) == [f"{library}=={version(library)}" for library in libraries]
+
+
+class Bomb:
+    """Unpickled, it leaves a folder in the working directory."""
+
+    def __reduce__(self):
+        return os.mkdir, ("exploded",)
+
+
+@pytest.mark.parametrize("in_place_of", ["artifacts/model.onnx", "onnx_model.py"])
+def test_a_planted_pickle_is_refused_unread(saved, tmp_path, monkeypatch, in_place_of):
+    monkeypatch.chdir(tmp_path)
+    description = yaml.safe_load((saved / "MLmodel").read_text())
+    content = pickle.dumps(Bomb())
+    if in_place_of == "onnx_model.py":  # as the pickled model that MLflow's own layout knows
+        flavor = description["flavors"]["python_function"]
+        del flavor["model_code_path"]
+        flavor |= {"python_model": "python_model.pkl", "loader_module": "mlflow.pyfunc.model"}
+        (saved / "python_model.pkl").write_bytes(content)
+    else:
+        (saved / in_place_of).write_bytes(content)
+        description["metadata"]["onnx_sha256"] = hashlib.sha256(content).hexdigest()
+    (saved / "MLmodel").write_text(yaml.safe_dump(description))
+    with pytest.raises((MlflowException, ValueError), match="pickle is disallowed|is no ONNX model"):
+        load_model(str(saved))
+    assert not (tmp_path / "exploded").exists()
