@@ -189,7 +189,7 @@ class RegisteredModel:
             raise UserError(f"no version of a registered model {self.name}: the tracking store has {names}")
         former, choices = (
             self.champion(),
-            f"choose (--to, with make TO=) one of {_listed(map(_label, versions.values()))}",
+            f"choose with --to, or TO= for make, one of {_listed(map(_label, versions.values()))}",
         )
         if to and to not in versions:
             raise UserError(f"there is no version {to}: {choices}")

@@ -260,8 +260,8 @@ def test_a_roll_back_can_be_taken_back_and_repeated(demo):
     by_hand = [("2", "hand"), ("3", "hand"), ("2", "hand"), ("1", "hand")]
     assert demo.history == [("1", "gate"), ("2", "gate"), ("3", "gate"), *by_hand]
     for to, mistake in (
-        (None, "no version of demo-classifier was champion before: choose with --to one of c"),
-        ("7", r"there is no version 7: choose with --to one of c \(version 3\)"),
+        (None, "no version of demo-classifier was champion before: choose with --to, or TO= for make, one of c"),
+        ("7", r"there is no version 7: choose with --to, or TO= for make, one of c \(version 3\)"),
         ("1", r"old \(version 1\) is champion already"),
     ):
         with pytest.raises(UserError, match=mistake):
