@@ -15,7 +15,7 @@ from gui.views.comparison_page import failures_as_sentences
 
 
 def page() -> None:
-    """Draw the page: uploads, the model that answers, the progress, the table."""
+    """Draw the page: uploads, the model that predicts, the progress, the table."""
     st.set_page_config(layout="wide")
     st.title("Classify many images")
     uploads = st.file_uploader(
@@ -34,7 +34,7 @@ def page() -> None:
 
 
 def _results(model: Model, uploads: Sequence[UploadedFile], square: Square) -> list[Result]:
-    """The answers; those of the last uploads are kept, so that a rerun classifies nothing again."""
+    """The predictions; those of the last uploads are kept, so that a rerun classifies nothing again."""
     asked = (model.version, square, [upload.file_id for upload in uploads])
     kept = st.session_state.get("batch")
     if kept is not None and kept[0] == asked:
@@ -83,7 +83,7 @@ def _show(results: Sequence[Result], model: Model) -> None:
                 "out_of_distribution": columns.CheckboxColumn("out-of-distribution", help=words.ood_rule(model)),
                 "prediction_set": columns.ListColumn(words.SET.lower(), help=words.PROMISE),
             },
-            alt="The answer to each image",
+            alt="The prediction for each image",
         )
     if errors:
         st.warning(f"{len(errors):,} not classified", icon=":material/broken_image:")
@@ -91,5 +91,5 @@ def _show(results: Sequence[Result], model: Model) -> None:
     text = StringIO(newline="")
     batch.write_csv(results, text, errors=True)
     st.download_button(
-        "Download CSV", text.getvalue(), "answers.csv", "text/csv", icon=":material/download:", on_click="ignore"
+        "Download CSV", text.getvalue(), "predictions.csv", "text/csv", icon=":material/download:", on_click="ignore"
     )

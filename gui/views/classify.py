@@ -1,4 +1,4 @@
-"""Classify: an image, what the model sees of it, the answer, and what the answer rests on."""
+"""Classify: an image, what the model sees of it, the prediction, and what that rests on."""
 
 from typing import Literal, NamedTuple
 
@@ -124,11 +124,11 @@ def _classify(model: Model, chosen: Chosen, square: Square | None, versions: dic
     with prepared:
         size = f"{len(seen)} by {len(seen)} pixels"
         _show(seen, "PNG", f"The image as the model sees it, {size}", f"What the model sees: {size}")  # JPEG smears
-    st.subheader("Answer", anchor=False)
+    st.subheader("Prediction", anchor=False)
     row, name = _answer(model, seen, chosen.truth, TOP_K)
     st.caption(words.PROMISE)
     with st.container(horizontal=True, gap="medium"):
-        why = st.toggle("Explain", key="why", help="Which parts of the image the answer rests on.")
+        why = st.toggle("Explain", key="why", help="Which parts of the image the prediction rests on.")
         beside = len(versions) > 1 and st.toggle(f"All {len(versions)} models", key="beside")
     if why:
         _explain(model, seen, row, name)
@@ -155,7 +155,7 @@ def _answer(model: Model, seen: np.ndarray, truth: str, top_k: int) -> tuple[np.
     prediction_set = words.prediction_set(top["prediction_set"], len(model.class_names))
     st.html(f"{bars.chart(rows)}{verdict}<p>{prediction_set}</p>")
     if top["out_of_distribution"]:
-        st.warning(f"Out-of-distribution: the answer may mean nothing. {words.ood_rule(model)}", icon=":material/help:")
+        st.warning(f"Out-of-distribution: the prediction may mean nothing. {words.ood_rule(model)}", icon=":material/help:")
     return probabilities[0], name
 
 

@@ -50,7 +50,7 @@ def _table(summary: "pd.DataFrame") -> None:
             "top1": number("top-1", format="%.2f %%", help="Top-1 accuracy on test."),
             "interval": text("95 % interval", help="Of top-1, over the test images; not the variance of training."),
             "superclass_top1": number(
-                "superclass", format="%.2f %%", help="The prediction is in the right superclass."
+                "superclass accuracy", format="%.2f %%", help="How often the prediction is in the right superclass."
             ),
             "ece": number("ECE", format="%.2f %%", help="Expected calibration error of the calibrated confidence."),
             "milliseconds": number("latency", format="%.1f ms", help="One image, median, on the CPU."),

@@ -17,7 +17,7 @@ SHOWN_OF_HASH = 12  # characters
 METRICS = {  # of a run, on the test set
     "test/top1": ("top-1", "Accuracy of the top class, with its 95 % interval."),
     "test/top5": ("top-5", "How often the right class is among the top five."),
-    "test/superclass_top1": ("superclass top-1", "How often the top class lies in the right superclass."),
+    "test/superclass_top1": ("superclass accuracy", "How often the top class lies in the right superclass."),
     "test/ece_calibrated": ("ECE", "Expected calibration error of the calibrated probabilities."),
 }
 
