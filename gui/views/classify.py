@@ -155,7 +155,9 @@ def _answer(model: Model, seen: np.ndarray, truth: str, top_k: int) -> tuple[np.
     prediction_set = words.prediction_set(top["prediction_set"], len(model.class_names))
     st.html(f"{bars.chart(rows)}{verdict}<p>{prediction_set}</p>")
     if top["out_of_distribution"]:
-        st.warning(f"Out-of-distribution: the prediction may mean nothing. {words.ood_rule(model)}", icon=":material/help:")
+        st.warning(
+            f"Out-of-distribution: the prediction may mean nothing. {words.ood_rule(model)}", icon=":material/help:"
+        )
     return probabilities[0], name
 
 
