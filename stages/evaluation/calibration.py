@@ -12,6 +12,11 @@ BINS = 15
 TEMPERATURES = (0.05, 20.0)  # where the best one is looked for
 
 
+def probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Their softmax, computed in float64: (N, C) float64, rows sum to 1."""
+    return softmax(logits.astype(np.float64) / temperature, axis=1)
+
+
 def reliability(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> pd.DataFrame:
     """Accuracy by confidence, the highest probability (Guo et al., 2017, https://arxiv.org/abs/1706.04599).
 
@@ -19,8 +24,8 @@ def reliability(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0
     equal width (Nguyen & O'Connor, 2015, https://arxiv.org/abs/1508.05154): none is nearly empty. Fewer images than
     bins give a bin each.
     """
-    probabilities = softmax(logits.astype(np.float64) / temperature, axis=1)
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    calibrated = probabilities(logits, temperature)
+    confidence, right = calibrated.max(axis=1), calibrated.argmax(axis=1) == labels
     order = np.argsort(confidence, kind="stable")
     parts = [part for part in np.array_split(order, BINS) if len(part)]
     rows = [(confidence[part].mean(), right[part].mean(), len(part)) for part in parts]
@@ -35,7 +40,7 @@ def expected_calibration_error(logits: np.ndarray, labels: np.ndarray, temperatu
 
 def brier_score(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:
     """Mean squared distance of the probabilities from the truth, summed over classes: 0 to 2 (Brier, 1950)."""
-    errors = softmax(logits.astype(np.float64) / temperature, axis=1)
+    errors = probabilities(logits, temperature)
     errors[np.arange(len(labels)), labels] -= 1
     return float((errors**2).sum(axis=1).mean())
 

@@ -9,12 +9,13 @@ is empty. The promise holds on average over images like those, exactly unless na
 import math
 
 import numpy as np
-from scipy.special import softmax
+
+from stages.evaluation.calibration import probabilities as calibrated
 
 
 def scores(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """For each class the sum of the probabilities of those before it: (N, C) float64 from logits (N, C)."""
-    probabilities = softmax(logits.astype(np.float64) / temperature, axis=1)
+    probabilities = calibrated(logits, temperature)
     order = np.argsort(-probabilities, axis=1, kind="stable")
     ordered = np.take_along_axis(probabilities, order, axis=1)
     before = np.zeros_like(ordered)

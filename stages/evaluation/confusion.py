@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
 from sklearn.metrics import confusion_matrix
+
+from stages.evaluation.calibration import probabilities as calibrated
 
 Mistakes = list[dict[Hashable, Any]]  # row, label, predicted, probability
 
@@ -42,7 +43,7 @@ def confident_mistakes(logits: np.ndarray, labels: np.ndarray, temperature: floa
 
     logits: (N, C); the probability is the softmax at this temperature.
     """
-    probabilities = softmax(logits.astype(np.float64) / temperature, axis=1)
+    probabilities = calibrated(logits, temperature)
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != labels)
     return surest(wrong, labels[wrong], predicted[wrong], confidence[wrong], count)

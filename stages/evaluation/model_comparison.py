@@ -6,9 +6,9 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from scipy.special import softmax
 
 from stages.evaluation import confusion, significance
+from stages.evaluation.calibration import probabilities as calibrated
 from stages.evaluation.summary import rounded
 
 ENSEMBLE = "mean of all"
@@ -24,7 +24,7 @@ def compare(logits: Mapping[str, np.ndarray], labels: np.ndarray, temperatures: 
     predicted = {name: own.argmax(axis=1) for name, own in logits.items()}
     right = {name: own == labels for name, own in predicted.items()}
     pairs = significance.compare_pairs(right)
-    probabilities = {name: softmax(own.astype(np.float64) / temperatures[name], axis=1) for name, own in logits.items()}
+    probabilities = {name: calibrated(own, temperatures[name]) for name, own in logits.items()}
     return rounded(
         {
             "images": len(labels),
@@ -56,17 +56,16 @@ def _ensemble(
     low, high = significance.bootstrap_interval(together)
     # A single test, hence without Holm's correction.
     (pair,) = significance.compare_pairs({ENSEMBLE: together, best: right[best]})
-    sign = 1 if pair.first == ENSEMBLE else -1
-    gain_low, gain_high = sorted((sign * pair.low, sign * pair.high))
+    gain = pair.seen_from(ENSEMBLE)
     return {
         "top1": float(together.mean()),
         "top1_low": low,
         "top1_high": high,
         "best_single": best,
-        "gain": sign * pair.difference,
-        "gain_low": gain_low,
-        "gain_high": gain_high,
-        "p_value": pair.p_value,
+        "gain": gain.difference,
+        "gain_low": gain.low,
+        "gain_high": gain.high,
+        "p_value": gain.p_value,
         "one_is_right": float(np.any(list(right.values()), axis=0).mean()),
     }
 

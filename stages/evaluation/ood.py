@@ -5,15 +5,16 @@ is what a registered model returns; an image is flagged where it lies below a th
 """
 
 import numpy as np
-from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
+
+from stages.evaluation.calibration import probabilities
 
 FALSE_ALARMS = 0.05  # share of in-distribution images that the threshold flags
 
 
 def scores(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """The maximum softmax probability of each image: (N,) float64 from logits (N, C)."""
-    return softmax(logits.astype(np.float64) / temperature, axis=1).max(axis=1)
+    return probabilities(logits, temperature).max(axis=1)
 
 
 def threshold(logits: np.ndarray, temperature: float = 1.0) -> float:

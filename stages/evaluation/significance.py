@@ -4,7 +4,7 @@ The variance between trainings (another seed) is not in here: that takes several
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -48,6 +48,21 @@ class Pair:
     def is_significant(self) -> bool:
         """Whether the adjusted p-value is below 5 %."""
         return self.adjusted < 1 - LEVEL
+
+    def seen_from(self, name: str) -> "Pair":
+        """The same comparison with this one of the two first."""
+        if name == self.first:
+            return self
+        return replace(
+            self,
+            first=self.second,
+            second=self.first,
+            difference=0.0 - self.difference,  # not -0.0, which would be printed
+            low=0.0 - self.high,
+            high=0.0 - self.low,
+            first_only=self.second_only,
+            second_only=self.first_only,
+        )
 
 
 def compare_pairs(right: Mapping[str, np.ndarray], seed: int = 0) -> list[Pair]:

@@ -27,8 +27,8 @@ class PairedComparison:
     def of(cls, candidate: np.ndarray, champion: np.ndarray) -> Self:
         """candidate, champion: (N,) bool, whose top-1 is right on which images."""
         [pair] = compare_pairs({"candidate": candidate, "champion": champion})
-        low, high = (pair.low, pair.high) if pair.first == "candidate" else (-pair.high, -pair.low)
-        return cls(len(candidate), float(candidate.mean()), float(champion.mean()), low, high, pair.p_value)
+        seen = pair.seen_from("candidate")
+        return cls(len(candidate), float(candidate.mean()), float(champion.mean()), seen.low, seen.high, seen.p_value)
 
     @property
     def difference(self) -> float:

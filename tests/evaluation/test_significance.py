@@ -67,3 +67,12 @@ def test_the_family_wise_error_rate_is_at_most_five_per_cent():
     families = [significance.compare_pairs(correlated(seed, 1_000, 0.3, a=0.6, b=0.6, c=0.6)) for seed in range(400)]
     significant = np.mean([any(pair.is_significant for pair in pairs) for pairs in families])
     assert significant < 0.06, "5 % for all three pairs together: that is what Holm's correction is for"
+
+
+def test_a_pair_is_the_same_comparison_from_either_side():
+    (pair,) = significance.compare_pairs({"worse": np.arange(100) < 60, "better": np.arange(100) < 75})
+    seen = pair.seen_from("worse")
+    assert pair.seen_from("better") == pair
+    assert (seen.first, seen.first_only, seen.second_only) == ("worse", 0, 15)
+    assert (seen.difference, seen.low, seen.high) == (-0.15, -pair.high, -pair.low)
+    assert seen.seen_from("better") == pair

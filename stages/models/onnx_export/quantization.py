@@ -125,17 +125,16 @@ def compare(networks: Mapping[str, OnnxModel], images: np.ndarray, labels: np.nd
     """
     logits = {precision: network.logits(images) for precision, network in networks.items()}
     [pair] = compare_pairs({precision: rows.argmax(axis=1) == labels for precision, rows in logits.items()})
-    sign = 1 if pair.first == "int8" else -1
-    low, difference, high = sorted(sign * end + 0.0 for end in (pair.low, pair.difference, pair.high))
+    int8 = pair.seen_from("int8")
     several = images[:THROUGHPUT_BATCH]
     alone = np.concatenate([networks["int8"].logits(image[np.newaxis]) for image in several])
     speeds = _speeds(networks, np.resize(several, (THROUGHPUT_BATCH, *images.shape[1:])))
     return {
         "n": len(labels),
-        "difference": difference,
-        "low": low,
-        "high": high,
-        "p_value": pair.p_value,
+        "difference": int8.difference,
+        "low": int8.low,
+        "high": int8.high,
+        "p_value": int8.p_value,
         "batch_difference": float(np.abs(alone - logits["int8"][: len(several)]).max()),
         **{
             precision: {
