@@ -39,7 +39,7 @@ def _forget_the_last() -> None:
 
 
 def choose_among(versions: dict[str, Version]) -> Version:
-    """One of the versions that Registry.rivals gave; a selector where there are several, the champion first."""
+    """One of the versions that ModelRegistry.rivals gave; a selector where there are several, the champion first."""
     if len(versions) == 1:
         return next(iter(versions.values()))
     alias = st.selectbox(

@@ -83,7 +83,7 @@ class ChampionPeriod(NamedTuple):
     decision: str
 
 
-class Registry:
+class ModelRegistry:
     """The model registry of a tracking server or database."""
 
     def __init__(self, tracking_uri: str) -> None:
@@ -277,7 +277,7 @@ class Model:
             ) from error
 
 
-def connect() -> Registry:
+def connect() -> ModelRegistry:
     """The registry of MLFLOW_TRACKING_URI, else of mlflow.db at the repository root; asks nothing of it yet.
 
     Like the pipeline, it takes a relative SQLite path from the repository root, wherever the app was started.
@@ -292,7 +292,7 @@ def connect() -> Registry:
     if uri.startswith(SQLITE):
         uri = f"{SQLITE}{_in_sqlite_uri(REPOSITORY) / uri.removeprefix(SQLITE)}"
     os.environ["MLFLOW_TRACKING_URI"] = uri  # for what MLflow looks up by itself while it loads a model
-    return Registry(uri)
+    return ModelRegistry(uri)
 
 
 def load(version: Version, threads: int | None = None) -> Model:

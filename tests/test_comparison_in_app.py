@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from gui import comparison
-from gui.registry import Registry
+from gui.registry import ModelRegistry
 from stages import compare, evaluate, predict, profile, register, robustness
 from stages.common import paths
 from stages.common.errors import UserError
@@ -107,7 +107,7 @@ def test_what_a_stage_did_not_write_is_one_line(repository: Path, monkeypatch: p
 
 
 def test_the_app_reads_what_the_stages_wrote(repository: Path) -> None:
-    [champion] = Registry(f"sqlite:///{repository}/mlflow.db").champions()
+    [champion] = ModelRegistry(f"sqlite:///{repository}/mlflow.db").champions()
     compared = comparison.of(champion)
     assert compared.models == ["vit_transfer", "mobilenet_transfer", "vit_scratch"]
     assert compared.verdict.startswith("**Ship vit_transfer**")

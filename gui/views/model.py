@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from gui import bars, champion, registry
-from gui.registry import DECISION, Registry, Version
+from gui.registry import DECISION, ModelRegistry, Version
 from gui.views.comparison_page import failures_as_sentences
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _origin(version: Version, run: "Run") -> None:
         st.table(dict(sorted(run.data.params.items())), border="horizontal", alt="Parameters of the training")
 
 
-def _run(asked: Registry, run: "Run") -> None:
+def _run(asked: ModelRegistry, run: "Run") -> None:
     place = f"experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
     if page := asked.address(place):
         st.link_button("Run in MLflow", page, icon=":material/open_in_new:")
@@ -96,7 +96,7 @@ def _run(asked: Registry, run: "Run") -> None:
         st.caption(f"Then open <http://127.0.0.1:5000/#/{place}>.")
 
 
-def _champion_periods(asked: Registry, name: str) -> None:
+def _champion_periods(asked: ModelRegistry, name: str) -> None:
     st.subheader("Champion periods", anchor=False)
     import pandas as pd  # late: the app starts without it
 

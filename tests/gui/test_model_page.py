@@ -6,7 +6,7 @@ import pytest
 from mlflow import MlflowClient
 
 from gui import registry
-from gui.registry import Registry
+from gui.registry import ModelRegistry
 from tests.gui.conftest import Register
 from tests.gui.pages import draw, only_error
 
@@ -61,10 +61,10 @@ def test_a_database_is_shown_by_a_command_and_a_server_by_a_link(
     run_id = trained(client, {})
     register(run_id=run_id)
     assert draw("model").code[0].value == f"mlflow ui --backend-store-uri '{tracking_uri}'"
-    assert Registry(f"sqlite:///{registry.REPOSITORY}/mlflow.db").ui_command == "mlflow ui"
+    assert ModelRegistry(f"sqlite:///{registry.REPOSITORY}/mlflow.db").ui_command == "mlflow ui"
 
-    server = Registry("https://someone:secret@host/")
-    server._asked = Registry(tracking_uri)._asked  # the answers of the database, the address of a server
+    server = ModelRegistry("https://someone:secret@host/")
+    server._asked = ModelRegistry(tracking_uri)._asked  # the answers of the database, the address of a server
     monkeypatch.setattr(registry, "connect", lambda: server)
     page = draw("model")
     assert not page.code

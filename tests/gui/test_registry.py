@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from gui import registry
-from gui.registry import HISTORY, Registry, RegistryError, Square
+from gui.registry import HISTORY, ModelRegistry, RegistryError, Square
 from stages.inference import onnx_model
 from tests.gui.conftest import BLUE, RED, Register, champions_model
 
@@ -26,8 +26,8 @@ def test_more_models_and_versions_than_fit_a_page_are_all_found(
         monkeypatch.setattr(
             MlflowClient, method, lambda *asked, search=search, **paged: search(*asked, max_results=1, **paged)
         )
-    assert len(Registry(tracking_uri).champions()) == 3
-    assert [period.version for period in Registry(tracking_uri).history("zoo-classifier")] == ["2", "1"]
+    assert len(ModelRegistry(tracking_uri).champions()) == 3
+    assert [period.version for period in ModelRegistry(tracking_uri).history("zoo-classifier")] == ["2", "1"]
 
 
 def test_versions_with_an_alias_stand_under_the_one_that_says_most(
@@ -38,12 +38,12 @@ def test_versions_with_an_alias_stand_under_the_one_that_says_most(
     register(champion=False, alias="challenger", model="mobilenet_transfer")
     number = register(champion=False, alias="vit_transfer", model="vit_transfer")
     client.set_registered_model_alias(NAME, "a-favourite", str(number))
-    rivals = Registry(tracking_uri).rivals(NAME)
+    rivals = ModelRegistry(tracking_uri).rivals(NAME)
     found = [(alias, version.number) for alias, version in rivals.items()]
     assert found == [("champion", 1), ("vit_transfer", 4), ("challenger", 3)]
     assert rivals["champion"].aliases == ("champion", "vit_scratch")
     with pytest.raises(RegistryError, match="No model `moon` is registered"):
-        Registry(tracking_uri).rivals("moon")
+        ModelRegistry(tracking_uri).rivals("moon")
 
 
 @pytest.mark.parametrize("tag", [None, "no JSON", '[{"version": 1}]', "3"])
@@ -56,11 +56,11 @@ def test_without_a_history_the_present_champion_stands_alone(
     client.delete_registered_model_tag(NAME, HISTORY)
     if tag:
         client.set_registered_model_tag(NAME, HISTORY, tag)
-    assert [champion.number for champion in Registry(tracking_uri).champions()] == [2]
-    (period,) = Registry(tracking_uri).history(NAME)
+    assert [champion.number for champion in ModelRegistry(tracking_uri).champions()] == [2]
+    (period,) = ModelRegistry(tracking_uri).history(NAME)
     assert period[:5] == ("2", None, "2026-02-01", "", False)
     client.delete_registered_model_alias(NAME, "champion")
-    assert Registry(tracking_uri).history(NAME) == []
+    assert ModelRegistry(tracking_uri).history(NAME) == []
 
 
 def test_a_version_predicts_with_its_own_classifier(register: Register) -> None:
@@ -81,7 +81,7 @@ def test_a_version_predicts_with_its_own_classifier(register: Register) -> None:
 
 def test_threads_are_bounded_without_a_change_of_the_answers(register: Register, tracking_uri: str) -> None:
     register()
-    bounded = registry.load(Registry(tracking_uri).champions()[0], threads=1)
+    bounded = registry.load(ModelRegistry(tracking_uri).champions()[0], threads=1)
     request = bounded.classifier.network._request
     assert request.get_compiled_model().get_property("INFERENCE_NUM_THREADS") == 1
     images = np.random.default_rng(0).integers(0, 256, (20, 9, 9, 3), dtype=np.uint8)
