@@ -12,7 +12,7 @@ from stages.common.errors import UserError, one_line_errors
 from stages.common.files import read_json, replacing_folder, write_json, write_text
 from stages.data.dataset import Prepared
 from stages.evaluation import model_comparison, predictions, robustness, tables
-from stages.inference.exported import Exported
+from stages.inference.exported import Exported, chosen
 from stages.models import params
 from stages.report import claims, figures, render
 from stages.report.candidate import Candidate, summary
@@ -32,9 +32,10 @@ def main() -> None:
         **model_comparison.compare(logits, labels, temperatures),
         "int8": {name: int8 for name in names if (int8 := Exported.open(name).description.get("int8"))},
     }
+    runs = {name: _run(name) for name in names}
     by_model = {
-        "curves": {name: _csv(paths.RUNS / name / "history.csv", f"dvc repro train@{name}") for name in names},
-        "steps": {name: _csv(paths.RUNS / name / "steps.csv", f"dvc repro train@{name}") for name in names},
+        "curves": {name: _csv(runs[name] / "history.csv", f"dvc repro train@{name}") for name in names},
+        "steps": {name: _csv(runs[name] / "steps.csv", f"dvc repro train@{name}") for name in names},
         "classes": {name: tables.classes(test[name], prepared) for name in names},
         "superclasses": {name: tables.superclasses(test[name], prepared) for name in names},
         "reliability": {name: tables.reliability(test[name], temperatures[name]) for name in names},
@@ -67,8 +68,13 @@ def main() -> None:
 
 def _candidate(name: str, shifted: robustness.Shifted, logits: np.ndarray) -> Candidate:
     metrics, cost = (_json(folder / f"{name}.json", name) for folder in (paths.METRICS, paths.PROFILES))
-    run = _json(paths.RUNS / name / "run.json", name)
+    run = _json(_run(name) / "run.json", name)
     return Candidate(name, metrics, cost, run, robustness.summarize(shifted, logits, metrics))
+
+
+def _run(name: str) -> Path:
+    """Of the chosen seed."""
+    return paths.RUNS / name / str(chosen(name)["seed"])
 
 
 def _json(file: Path, model: str) -> dict[str, Any]:

@@ -1,11 +1,15 @@
 """Stage `evaluate`: the measures of one model on validation and test, from its stored logits."""
 
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
 from stages.common import paths
 from stages.common.errors import one_line_errors
 from stages.common.files import write_json
 from stages.data.dataset import Prepared
-from stages.evaluation import predictions
-from stages.evaluation.summary import summarize
+from stages.evaluation import accuracy, predictions
+from stages.evaluation.summary import Predictions, rounded, summarize
 from stages.models import params
 
 
@@ -14,10 +18,23 @@ def main() -> None:
     prepared = Prepared.open(paths.PREPARED)
     val, test = (predictions.of_split(name, prepared, split) for split in ("val", "test"))
     metrics = summarize(val, test, prepared.superclass_of_class)
+    trained = {split: predictions.by_seed(name, prepared, split) for split in ("val", "test")}
+    metrics["seeds"] = rounded(over_seeds(trained, predictions.chosen_seed(name)))
     for split in ("val", "test"):
         top1, low, high, top5 = (metrics[split][key] for key in ("top1", "top1_low", "top1_high", "top5"))
         print(f"{name}: {split} top-1 {top1:.2%} ({low:.2%} to {high:.2%}), top-5 {top5:.2%}")
     write_json(paths.METRICS / f"{name}.json", metrics)
+
+
+def over_seeds(trained: Mapping[str, Mapping[int, Predictions]], chosen: int) -> dict[str, Any]:
+    """Top-1 of each seed, by split, with mean and standard deviation (None of a single one)."""
+    summary: dict[str, Any] = {"chosen": chosen}
+    for split, by_seed in trained.items():
+        top1 = {str(seed): accuracy.top_k(own.logits, own.labels, 1) for seed, own in by_seed.items()}
+        shares = list(top1.values())
+        spread = statistics.stdev(shares) if len(shares) > 1 else None
+        summary[split] = {"top1": top1, "mean": statistics.fmean(shares), "std": spread}
+    return summary
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ def main() -> None:
     name, settings = params.read_for_model(__doc__)
     threads = settings.compute.cpu_threads
     exported = Exported.open(name)
-    run = read_json(paths.RUNS / name / "run.json", f"run `dvc repro train@{name}`")
+    run = read_json(paths.RUNS / name / str(exported.seed) / "run.json", f"run `dvc repro train@{name}`")
     profile = {
         "onnx_sha256": exported.sha256,
         "precision": exported.precision,

@@ -52,12 +52,12 @@ def main() -> None:
 
 
 def _entry(model: str, prepared: Prepared, square: str) -> Entry:
-    exported, training = Exported.open(model), TrainingRecord.read(paths.RUNS / model)
+    exported = Exported.open(model)
+    run = paths.RUNS / model / str(exported.seed)
+    training = TrainingRecord.read(run)
     exported.verified()  # before anything is registered
     if training.weights_sha256 != exported.description["weights_sha256"]:
-        raise UserError(
-            f"{paths.RUNS / model} and {paths.ONNX / model} tell of different weights: run `dvc repro export@{model}`"
-        )
+        raise UserError(f"{run} and {exported.file.parent} tell of different weights: run `dvc repro export@{model}`")
     file, remedy = paths.METRICS / f"{model}.json", f"run `dvc repro evaluate@{model}`"
     metrics = read_json(file, remedy)
     try:

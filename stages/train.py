@@ -1,8 +1,10 @@
-"""Stage `train`: fit one model to the training images, live in MLflow."""
+"""Stage `train`: fit one model to the training images, once for each seed, live in MLflow."""
 
 import json
+import shutil
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 import pandas as pd
 
@@ -13,6 +15,7 @@ from stages.common.files import json_sha256, replacing_folder
 from stages.common.settings import process_rank
 from stages.data.dataset import Prepared
 from stages.models import classifier_class, params, save
+from stages.models.params import Params
 from stages.tracking import lineage
 from stages.tracking.runs import PARAMS, WEIGHTS_SHA256, DatasetUsed, TrainingRun
 from stages.tracking.store import Store
@@ -26,27 +29,46 @@ STEPS = ["step", "seconds", "train_loss", "train_top1", "learning_rate"]
 # Changes to these are no change of the code: parameters are logged with the run, the rest is made by the pipeline.
 RECORDED_ELSEWHERE = (paths.PARAMS, "dvc.lock", paths.REPORTS)
 LIBRARIES = ("torch", "timm", "lightning", "tensorflow", "keras", "numpy")
+MODEL, RUN, CONFIGURATION = "model", "run", "configuration.json"  # of a seed whose training is over, in scratch
 
 
 def main() -> None:
     name, settings = params.read_for_model(__doc__)
-    model, epochs, compute = settings.model(name), settings.epochs(name), settings.compute
     prepared = Prepared.open(paths.PREPARED)
+    classifier_class(settings.model(name).classifier).configure(settings.compute)
+    finished = [train(name, settings, prepared, seed) for seed in settings.seeds]
+    if process_rank() > 0:
+        return
+    # All are complete before the first of them replaces the former.
+    with replacing_folder(paths.RUNS / name) as runs, replacing_folder(paths.MODELS / name) as models:
+        for seed, (folder, _) in zip(settings.seeds, finished, strict=True):
+            shutil.copytree(folder / RUN, runs / str(seed))
+            shutil.copytree(folder / MODEL, models / str(seed))
+    for folder, checkpoints in finished:
+        shutil.rmtree(folder)
+        checkpoints.clear()
+
+
+def train(name: str, settings: Params, prepared: Prepared, seed: int) -> tuple[Path, Checkpoints]:
+    """Train with one seed, unless that is done; returns the folder in scratch with MODEL and RUN, and its checkpoints.
+
+    Both stay until the last seed is done, so that an interrupted stage trains no seed twice.
+    """
+    model, epochs, compute = settings.model(name), settings.epochs(name), settings.compute
     # Weights and devices that cannot be had are found here, before any image is read.
     kind = classifier_class(model.classifier)
-    kind.configure(compute)
-    classifier = kind(model, num_classes=len(prepared.class_names), image_size=prepared.image_size, seed=settings.seed)
+    classifier = kind(model, num_classes=len(prepared.class_names), image_size=prepared.image_size, seed=seed)
     training.resolve(classifier, compute)
 
     fraction = settings.budget.train_fraction
     train = LabeledImages(*prepared.training(fraction, settings.data.seed))
     val = LabeledImages(*prepared.split("val"))
-    used = {"seed": settings.seed, "epochs": epochs, "train_fraction": fraction, **model.model_dump(exclude={"epochs"})}
+    used = {"seed": seed, "epochs": epochs, "train_fraction": fraction, **model.model_dump(exclude={"epochs"})}
     where = compute.model_dump(exclude={"checkpoint_minutes"})
     libraries = {library: version(library) for library in LIBRARIES}
     of_features = {"data": prepared.data_sha256, "code": code_sha256(kind), "libraries": libraries}
     configuration = {"parameters": used, "compute": where, "resolved": classifier.resolved, **of_features}
-    checkpoints = Checkpoints(paths.SCRATCH / f"checkpoints-{name}", configuration, compute.checkpoint_minutes)
+    checkpoints = Checkpoints(paths.SCRATCH / f"checkpoints-{name}-{seed}", configuration, compute.checkpoint_minutes)
     fit = partial(
         training.fit,
         classifier,
@@ -57,11 +79,14 @@ def main() -> None:
         checkpoints=checkpoints,
         features=FeatureCache(paths.SCRATCH / "features", of_features),
     )
-    if process_rank() > 0:
-        # One of several processes that train one model: rank 0 logs.
+    finished, marker = paths.SCRATCH / f"trained-{name}-{seed}", json.dumps(checkpoints.configuration)
+    is_finished = (finished / CONFIGURATION).exists() and (finished / CONFIGURATION).read_text("utf-8") == marker
+    if process_rank() > 0 or is_finished:
+        # One of several processes that train one model: rank 0 logs. All go through all seeds, one that is finished
+        # included: from its last checkpoint, which the others may not have.
         if training.runs_in_processes(classifier):
             fit()
-        return
+        return finished, checkpoints
     notes = checkpoints.notes  # of the same training, if it was interrupted
     read = {**used, "data.seed": settings.data.seed, **{f"compute.{key}": value for key, value in where.items()}}
     params_yaml = paths.PARAMS.read_text(encoding="utf-8")
@@ -93,12 +118,13 @@ def main() -> None:
         steps.append({"step": step, "seconds": checkpoints.seconds, **metrics})
         run.log_step(step, metrics)
 
-    # Both are complete before the first of them replaces the former.
-    with replacing_folder(paths.RUNS / name) as run_folder, replacing_folder(paths.MODELS / name) as model_folder:
+    with replacing_folder(finished) as folder:
+        for part in (MODEL, RUN):
+            (folder / part).mkdir()
         with run:
             fit(reporter=Reporter(on_step, on_epoch))
             seconds = checkpoints.seconds
-            weights_sha256 = save(classifier, model_folder)
+            weights_sha256 = save(classifier, folder / MODEL)
             resolved = {f"resolved_{key}": str(value) for key, value in classifier.resolved.items()}
             run.finish(tags={WEIGHTS_SHA256: weights_sha256, **resolved})
         facts = {
@@ -112,11 +138,12 @@ def main() -> None:
             "hardware": hardware.describe(),
             "versions": libraries,
         }
-        (run_folder / "run.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        (folder / RUN / "run.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         for file, columns, rows in (("history.csv", HISTORY, history), ("steps.csv", STEPS, steps)):
-            pd.DataFrame(rows, columns=columns).to_csv(run_folder / file, index=False, float_format="%.6g")
-        (run_folder / PARAMS).write_text(params_yaml, encoding="utf-8")
-    checkpoints.clear()
+            pd.DataFrame(rows, columns=columns).to_csv(folder / RUN / file, index=False, float_format="%.6g")
+        (folder / RUN / PARAMS).write_text(params_yaml, encoding="utf-8")
+        (folder / CONFIGURATION).write_text(marker, encoding="utf-8")
+    return finished, checkpoints
 
 
 if __name__ == "__main__":

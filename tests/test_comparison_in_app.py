@@ -68,23 +68,24 @@ def tinted(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray
 def write_trained(model: str, colours: np.ndarray) -> None:
     """What `train` and `export` write of a network that tells these colours apart."""
     for folder in (paths.ONNX, paths.RUNS):
-        (folder / model).mkdir(parents=True)
-    file = linear_onnx.of_colours(paths.ONNX / model / "model.onnx", colours, SIZE)
+        (folder / model / "0").mkdir(parents=True)
+    file = linear_onnx.of_colours(paths.ONNX / model / "0" / "model.onnx", colours, SIZE)
     sizes = {"image_size": SIZE, "num_parameters": 1_158, "multiply_adds": 1_152}
     files = {"float32": {"file": file.name, "sha256": file_sha256(file)}}
     description = {"weights_sha256": model, "serves": "float32", "files": files, "int8": None, **sizes}
-    write_json(paths.ONNX / model / "export.json", description)
+    write_json(paths.ONNX / model / "0" / "export.json", description)
+    write_json(paths.ONNX / model / "chosen.json", {"seed": 0, "val_top1": {"0": 0.5}})
     record = {
         **{"model": model, "training_id": model, "run_id": None, "tags": {}, "weights_sha256": model},
         **{"started": "2024-02-03T04:05:06.000+00:00", "ended": "2024-02-03T04:07:06.000+00:00"},
         "dataset": {"name": "cifar100", "sha256": "d" * 64, "counts": COUNTS, "source": "cifar.tar.xz"},
         "resolved": RUN["resolved"] | {"weights": "random"},
     }
-    write_json(paths.RUNS / model / "run.json", RUN | record)
+    write_json(paths.RUNS / model / "0" / "run.json", RUN | record)
     course = pd.DataFrame({"seconds": [60, 120], "train_loss": [2.0, 1.0], "train_top1": [0.3, 0.5]})
     of_epochs = course.assign(epoch=[1, 2], val_loss=[1.9, 1.1], val_top1=[0.35, 0.55], learning_rate=0.001)
-    of_epochs.to_csv(paths.RUNS / model / "history.csv", index=False)
-    course.assign(step=[20, 40], learning_rate=0.001).to_csv(paths.RUNS / model / "steps.csv", index=False)
+    of_epochs.to_csv(paths.RUNS / model / "0" / "history.csv", index=False)
+    course.assign(step=[20, 40], learning_rate=0.001).to_csv(paths.RUNS / model / "0" / "steps.csv", index=False)
 
 
 def test_every_figure_is_drawn(repository: Path) -> None:
@@ -98,7 +99,7 @@ def test_every_figure_is_drawn(repository: Path) -> None:
 
 def test_what_a_stage_did_not_write_is_one_line(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(repository)
-    history = paths.RUNS / "vit_scratch" / "history.csv"
+    history = paths.RUNS / "vit_scratch" / "0" / "history.csv"
     content = history.read_bytes()
     history.unlink()
     with pytest.raises(UserError, match=r"history.csv .*: run `dvc repro train@vit_scratch`"):

@@ -207,8 +207,8 @@ def test_export_writes_the_copy_and_tells_which_file_is_served(tmp_path, monkeyp
     section = settings.export.model_copy(update={"serve": serve, "int8": {"vit_scratch": "static"}})
     monkeypatch.setattr(params, "read", lambda: settings.model_copy(update={"export": section}))
     monkeypatch.chdir(tmp_path)
-    (paths.MODELS / "vit_scratch").mkdir(parents=True)
-    (paths.MODELS / "vit_scratch/classifier.json").write_text(json.dumps({"weights_sha256": "a" * 64}))
+    (paths.MODELS / "vit_scratch/0").mkdir(parents=True)
+    (paths.MODELS / "vit_scratch/0/classifier.json").write_text(json.dumps({"weights_sha256": "a" * 64}))
     origin = network(tmp_path / "linear.onnx")
     trained = SimpleNamespace(
         logits=OnnxModel(origin, 1).logits,

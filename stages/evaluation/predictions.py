@@ -14,8 +14,24 @@ from stages.evaluation.robustness import Shifted
 from stages.evaluation.summary import Predictions
 
 
+def by_seed(model: str, prepared: Prepared, split: str) -> dict[int, Predictions]:
+    """What the trainings with each seed predict for a split, in the order of seeds; UserError as of `of_split`."""
+    file, key, stage = paths.PREDICTIONS / f"{model}.npz", f"{split}_logits", f"predict@{model}"
+    stored, (_, labels) = _read(file, [key], stage), prepared.split(split)
+    found = {chosen_seed(model): stored[key]}
+    found |= {int(name.rpartition("_")[2]): own for name, own in stored.items() if name.startswith(f"{key}_")}
+    for logits in found.values():
+        _check(file, key, logits, (len(labels), len(prepared.class_names)), stage)
+    return {seed: Predictions(found[seed], labels) for seed in sorted(found)}
+
+
+def chosen_seed(model: str) -> int:
+    """Whose logits `of_split` reads; UserError as there."""
+    return int(_read(paths.PREDICTIONS / f"{model}.npz", ["seed"], f"predict@{model}")["seed"])
+
+
 def of_split(model: str, prepared: Prepared, split: str) -> Predictions:
-    """Logits and labels of `val` or `test`; UserError where they are missing or do not fit the data."""
+    """Logits of the chosen seed, and labels; UserError where they are missing or do not fit the data."""
     _, labels = prepared.split(split)
     file, key = paths.PREDICTIONS / f"{model}.npz", f"{split}_logits"
     logits = _read(file, [key], f"predict@{model}")[key]

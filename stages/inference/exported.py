@@ -1,4 +1,4 @@
-"""What the stage `export` wrote for a model: the ONNX file that is served, and what is known of it."""
+"""What the stage `export` wrote for a model: for each seed the ONNX file that is served, and what is known of it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,21 +10,24 @@ from stages.common.files import file_sha256, read_json
 from stages.inference.onnx_model import OnnxModel
 
 DESCRIPTION = "export.json"
+CHOSEN = "chosen.json"
 
 
 @dataclass(frozen=True)
 class Exported:
-    """description: all of export.json. folder: holds a folder for each model."""
+    """seed: of the training. description: all of export.json. folder: holds a folder for each model."""
 
     model: str
+    seed: int
     description: dict[str, Any]
     folder: Path = paths.ONNX
 
     @classmethod
-    def open(cls, model: str, folder: Path = paths.ONNX) -> Self:
-        """Read <folder>/<model>/export.json; UserError where there is none."""
-        file, remedy = folder / model / DESCRIPTION, f"run `dvc repro export@{model}`"
-        exported = cls(model, read_json(file, remedy), folder)
+    def open(cls, model: str, seed: int | None = None, folder: Path = paths.ONNX) -> Self:
+        """Read <folder>/<model>/<seed>/export.json, by default of the chosen seed; UserError where there is none."""
+        seed = chosen(model, folder)["seed"] if seed is None else seed
+        file, remedy = folder / model / str(seed) / DESCRIPTION, f"run `dvc repro export@{model}`"
+        exported = cls(model, seed, read_json(file, remedy), folder)
         try:
             _ = exported.file, exported.sha256
         except (KeyError, TypeError) as error:
@@ -34,7 +37,7 @@ class Exported:
     @property
     def file(self) -> Path:
         """The ONNX file that is measured, registered and served: of the precision that export chose."""
-        return self.folder / self.model / self.description["files"][self.precision]["file"]
+        return self.folder / self.model / str(self.seed) / self.description["files"][self.precision]["file"]
 
     @property
     def precision(self) -> str:
@@ -65,3 +68,15 @@ class Exported:
 
     def _broken(self, reason: object) -> UserError:
         return UserError(f"{reason}: run `dvc repro --force export@{self.model}`")
+
+
+def chosen(model: str, folder: Path = paths.ONNX) -> dict[str, Any]:
+    """seed: the one with the highest top-1 on validation, of equals the first; val_top1: of each, by its seed as text.
+
+    UserError where export did not write them.
+    """
+    file, remedy = folder / model / CHOSEN, f"run `dvc repro export@{model}`"
+    found = read_json(file, remedy)
+    if not {str(found.get("seed"))} <= found.get("val_top1", {}).keys():
+        raise UserError(f"{file} does not say which seed was chosen: {remedy}")
+    return found

@@ -58,6 +58,7 @@ class Budget(Section):
 
     epochs: Count
     train_fraction: Annotated[Fraction, Field(gt=0)]
+    seeds: Count
 
 
 class Robustness(Section):
@@ -120,6 +121,17 @@ class Params(Section):
         if self.export.serve == "int8" and not any(self.export.int8.values()):
             raise ValueError("export.serve = 'int8', but export.int8 makes none: set a model there to static")
         return self
+
+    @model_validator(mode="after")
+    def _seeds_are_seeds(self) -> Self:
+        if self.seed + self.budget.seeds > 2**32:
+            raise ValueError(f"seed = {self.seed} and budget.seeds = {self.budget.seeds} lead beyond 4294967295")
+        return self
+
+    @property
+    def seeds(self) -> range:
+        """What each model is trained with, one training each."""
+        return range(self.seed, self.seed + self.budget.seeds)
 
     def model(self, name: str) -> ClassifierSettings:
         """The settings of one model; UserError if params.yaml has none of that name."""

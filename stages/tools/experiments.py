@@ -38,12 +38,13 @@ def read(prefix: str, commit: str) -> list[dict[str, Any]]:
 
 
 def training(rev: str, model: str) -> dict[str, Any]:
-    """run.json of a training; empty where DVC's cache does not hold it any more."""
+    """run.json of a training, of the seed that was chosen; empty where DVC's cache does not hold it any more."""
     from dvc import api
     from dvc.exceptions import DvcException
 
     try:
-        return json.loads(api.read((paths.RUNS / model / "run.json").as_posix(), rev=rev))
+        seed = str(json.loads(api.read((paths.ONNX / model / "chosen.json").as_posix(), rev=rev))["seed"])
+        return json.loads(api.read((paths.RUNS / model / seed / "run.json").as_posix(), rev=rev))
     except (DvcException, OSError, ValueError):
         return {}
 

@@ -53,7 +53,7 @@ def fit(
     name, resolved = classifier.settings.classifier, classifier.resolved
     if not reporter.is_silent:
         where = f"{resolved['device']}, {resolved['threads']} CPU threads"
-        print(f"{name}: training in {resolved['precision']} on {where}", flush=True)
+        print(f"{name}: training with seed {classifier.seed} in {resolved['precision']} on {where}", flush=True)
     batches = Batches.of(train, classifier.settings, classifier.seed)
     progress = Progress(name, batches, epochs, classifier.num_classes, reporter, checkpoints)
     engine = _engine(classifier, "loop")

@@ -12,7 +12,7 @@ from stages.evaluation import predictions
 
 N, C, CORRUPTED = 6, 4, 3
 LOGITS = np.random.default_rng(0).normal(size=(N, C)).astype(np.float32)
-PREDICTED = {"test_logits": LOGITS}
+PREDICTED = {"seed": np.array(3), "test_logits": LOGITS}
 ROBUSTNESS = {
     "rows": np.array([0, 2, 5]),
     **{f"corrupted_{name}": np.full((len(SEVERITIES), CORRUPTED, C), i) for i, name in enumerate(CORRUPTIONS)},
@@ -59,3 +59,17 @@ def test_a_missing_or_damaged_file_names_the_stage_that_writes_it(read, content)
 def test_logits_that_do_not_fit_the_data_are_refused(read, stored, expected):
     with pytest.raises(UserError, match=expected):
         read(*stored)
+
+
+def test_the_seeds_are_told_apart_in_their_order_and_the_chosen_one_is_read_by_default(read):
+    read(PREDICTED | {"test_logits_12": LOGITS + 12, "test_logits_0": LOGITS * 0, "val_logits_0": LOGITS})
+    found = predictions.by_seed("m", PREPARED, "test")
+    assert list(found) == [0, 3, 12]
+    for seed, logits in ((0, LOGITS * 0), (3, LOGITS), (12, LOGITS + 12)):
+        np.testing.assert_array_equal(found[seed].logits, logits)
+        assert found[seed].labels.tolist() == [0, 1, 2, 3, 0, 1]
+    assert predictions.chosen_seed("m") == 3
+    np.testing.assert_array_equal(predictions.of_split("m", PREPARED, "test").logits, LOGITS)
+    read(PREDICTED | {"test_logits_0": LOGITS[1:]})
+    with pytest.raises(UserError, match=r"\(5, 4\), expected \(6, 4\)"):
+        predictions.by_seed("m", PREPARED, "test")

@@ -48,11 +48,11 @@ def test_a_fourth_model_is_trained_exported_measured_and_compared(tmp_path):
             command.split(), cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
         )
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    parity = json.loads((tmp_path / f"data/onnx/{NAME}/export.json").read_text())["parity"]
+    parity = json.loads((tmp_path / f"data/onnx/{NAME}/0/export.json").read_text())["parity"]
     assert parity["n"] == 200
     assert parity["max_difference"] < 1e-3
     assert parity["top1_agreement"] > 0.999
-    run = json.loads((tmp_path / f"data/runs/{NAME}/run.json").read_text())
+    run = json.loads((tmp_path / f"data/runs/{NAME}/0/run.json").read_text())
     assert run["resolved"]["weights"] == "random"
     assert NAME in json.loads((tmp_path / "reports/comparison.json").read_text())["models"]
     assert NAME in (tmp_path / "reports/comparison.md").read_text()

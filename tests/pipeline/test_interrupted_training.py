@@ -17,23 +17,28 @@ pytestmark = pytest.mark.slow
 
 EPOCHS = 15
 TRAIN = (sys.executable, "-m", "stages.train", "vit_scratch")
-RUN, CHECKPOINT = Path("data/runs/vit_scratch"), Path("data/scratch/checkpoints-vit_scratch/checkpoint.json")
+RUNS, CHECKPOINT = Path("data/runs/vit_scratch"), Path("data/scratch/checkpoints-vit_scratch-1/checkpoint.json")
+FIRST = Path("data/scratch/trained-vit_scratch-0/run/run.json")
 
 
-def results(root: Path) -> tuple[str, list[dict[str, str]], list[dict[str, str]]]:
-    """Hash of the weights, and the curves by epoch and by step without their times."""
-    curves = []
-    for name in ("history", "steps"):
-        with (root / RUN / f"{name}.csv").open() as lines:
-            curves.append([{key: row[key] for key in row if key != "seconds"} for row in csv.DictReader(lines)])
-    return json.loads((root / RUN / "run.json").read_text())["weights_sha256"], *curves
+def results(root: Path) -> list[tuple[str, list[dict[str, str]], list[dict[str, str]]]]:
+    """Of each seed: hash of the weights, and the curves by epoch and by step without their times."""
+    found = []
+    for run in sorted((root / RUNS).iterdir()):
+        curves = []
+        for name in ("history", "steps"):
+            with (run / f"{name}.csv").open() as lines:
+                curves.append([{key: row[key] for key in row if key != "seconds"} for row in csv.DictReader(lines)])
+        found.append((json.loads((run / "run.json").read_text())["weights_sha256"], *curves))
+    return found
 
 
-def test_a_killed_training_resumes_with_its_history_and_its_run(clone: Clone):
-    clone.set_params({"models.vit_scratch.epochs": EPOCHS})
+def test_a_stage_killed_in_its_second_seed_resumes_there_with_its_history_and_its_run(clone: Clone):
+    clone.set_params({"models.vit_scratch.epochs": EPOCHS, "budget.seeds": 2})
     clone.run(*TRAIN)
     expected, index = results(clone.root), clone.root / CHECKPOINT
-    assert [row["epoch"] for row in expected[1]] == [str(epoch) for epoch in range(1, EPOCHS + 1)]
+    assert len({weights for weights, *_ in expected}) == 2
+    assert [row["epoch"] for row in expected[1][1]] == [str(epoch) for epoch in range(1, EPOCHS + 1)]
     assert not index.exists()
 
     process = subprocess.Popen(TRAIN, cwd=clone.root, env=clone.environment, stderr=subprocess.DEVNULL)
@@ -46,15 +51,17 @@ def test_a_killed_training_resumes_with_its_history_and_its_run(clone: Clone):
     assert process.wait() == -signal.SIGKILL
     assert results(clone.root) == expected, "what the first training made is untouched"
 
+    first = (clone.root / FIRST).read_bytes()
     before = [f"{row['seconds']:.6g}" for row in json.loads(index.read_text())["notes"]["history"]]
     clone.run(*TRAIN)
     assert results(clone.root) == expected
-    with (clone.root / RUN / "history.csv").open() as lines:
+    assert (clone.root / RUNS / "0/run.json").read_bytes() == first, "the first seed was not trained again"
+    with (clone.root / RUNS / "1/history.csv").open() as lines:
         after = [row["seconds"] for row in csv.DictReader(lines)]
     assert after[: len(before)] == before, "these epochs were not trained again"
-    assert not index.parent.exists()
+    assert not [*(clone.root / "data/scratch").glob("*vit_scratch*")]
 
-    record = json.loads((clone.root / RUN / "run.json").read_text())
+    record = json.loads((clone.root / RUNS / "1/run.json").read_text())
     client = MlflowClient(f"sqlite:///{clone.root / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("demo")
     [run] = client.search_runs([experiment.experiment_id], f"tags.training_id = '{record['training_id']}'")
@@ -62,4 +69,4 @@ def test_a_killed_training_resumes_with_its_history_and_its_run(clone: Clone):
     epochs = sorted(point.step for point in client.get_metric_history(run.info.run_id, "val_top1"))
     assert epochs == list(range(1, EPOCHS + 1))
     steps = {point.step for point in client.get_metric_history(run.info.run_id, "step_train_loss")}
-    assert steps == {int(row["step"]) for row in expected[2]} != set()
+    assert steps == {int(row["step"]) for row in expected[1][2]} != set()

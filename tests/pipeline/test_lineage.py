@@ -32,7 +32,7 @@ def test_the_run_of_a_model_records_all_of_its_training(finished: Clone):
     for model in MODELS:
         version = client.get_model_version_by_alias(NAME, model)
         run = client.get_run(version.run_id)
-        record = json.loads((finished.root / f"data/runs/{model}/run.json").read_text())
+        record = json.loads((finished.root / f"data/runs/{model}/0/run.json").read_text())
         tags = run.data.tags
         assert "replayed" not in tags
         assert tags["git_dirty"] == "false"
@@ -86,7 +86,7 @@ def test_the_commit_and_the_params_of_the_champions_run_give_its_weights_again(f
     params = client.download_artifacts(run.info.run_id, "params.yaml", str(tmp_path))
     shutil.copy(params, again.root / "params.yaml")
     again.repro(f"train@{model}")
-    record = json.loads((again.root / f"data/runs/{model}/run.json").read_text())
+    record = json.loads((again.root / f"data/runs/{model}/0/run.json").read_text())
     assert record["data_sha256"] == run.data.tags["data_sha256"]
     assert record["weights_sha256"] == version.tags["weights_sha256"]
 

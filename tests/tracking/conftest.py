@@ -151,7 +151,7 @@ def export(folder: Path, model: str, seed: int, precision: str = "float32", name
         "serves": precision,
         "files": {precision: {"file": str(file), "sha256": file_sha256(file)}},  # an absolute path leads out of data/
     }
-    return Exported(model, description)
+    return Exported(model, seed, description)
 
 
 def write_training(folder: Path, model: str, weights_sha256: str, val: float = 0.5) -> None:

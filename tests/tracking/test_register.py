@@ -13,13 +13,14 @@ from stages import evaluate, predict, register
 from stages.common import paths
 from stages.common.errors import UserError
 from stages.data import dataset
-from stages.inference.exported import DESCRIPTION
+from stages.inference.exported import CHOSEN, DESCRIPTION
 from stages.tracking.store import Store
 
 from .conftest import CLASSES, REFERENCE_SEED, export, random_images, validation, write_training
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
 METRICS = paths.METRICS / "tiny.json"
+TRAINED = f"tiny/{REFERENCE_SEED}"
 
 
 @pytest.fixture
@@ -47,10 +48,12 @@ def repository(root, monkeypatch):
         facts={},
     )
     for folder in (paths.ONNX, paths.RUNS):
-        (folder / "tiny").mkdir(parents=True)
-    exported = export(root / paths.ONNX / "tiny", "tiny", REFERENCE_SEED)
-    (paths.ONNX / "tiny" / DESCRIPTION).write_text(json.dumps(exported.description))
-    write_training(paths.RUNS / "tiny", "tiny", exported.description["weights_sha256"])
+        (folder / TRAINED).mkdir(parents=True)
+    exported = export(root / paths.ONNX / TRAINED, "tiny", REFERENCE_SEED)
+    (paths.ONNX / TRAINED / DESCRIPTION).write_text(json.dumps(exported.description))
+    chosen = {"seed": REFERENCE_SEED, "val_top1": {str(REFERENCE_SEED): 0.8}}
+    (paths.ONNX / "tiny" / CHOSEN).write_text(json.dumps(chosen))
+    write_training(paths.RUNS / TRAINED, "tiny", exported.description["weights_sha256"])
     monkeypatch.setattr(sys, "argv", ["stage", "tiny"])
     predict.main()
     evaluate.main()
@@ -65,7 +68,7 @@ def test_what_was_measured_and_the_file_it_was_measured_on_make_the_version(repo
     with Store.of_repository(repository).exclusive() as client:
         model = load_model("models:/demo-classifier@champion")
     metadata = model.metadata.metadata
-    exported = json.loads((paths.ONNX / "tiny" / DESCRIPTION).read_text())
+    exported = json.loads((paths.ONNX / TRAINED / DESCRIPTION).read_text())
     assert metadata["ood_threshold"] == metrics["ood"]["threshold"]
     assert metadata["temperature"] == metrics["calibration"]["temperature"]
     assert metadata["conformal"] == {key: metrics["conformal"][key]["threshold"] for key in ("90", "95")}
@@ -91,10 +94,14 @@ def test_what_was_measured_and_the_file_it_was_measured_on_make_the_version(repo
 @pytest.mark.parametrize(
     ("file", "change", "line"),
     [
-        ("data/runs/tiny/run.json", (b'sha256": "', b'sha256": "0'), "different weights: run `dvc repro export@tiny`"),
-        ("data/onnx/tiny/model.onnx", (b"images", b"others"), "changed .*: run `dvc repro --force export@tiny`"),
-        ("data/onnx/tiny/model.onnx", None, "No such file .*: run `dvc repro --force export@tiny`"),
-        ("data/onnx/tiny/export.json", None, "cannot read .*export.json .*: run `dvc repro export@tiny`"),
+        (
+            f"data/runs/{TRAINED}/run.json",
+            (b'sha256": "', b'sha256": "0'),
+            "different weights: run `dvc repro export@tiny`",
+        ),
+        (f"data/onnx/{TRAINED}/model.onnx", (b"images", b"others"), "changed .*: run `dvc repro --force export@tiny`"),
+        (f"data/onnx/{TRAINED}/model.onnx", None, "No such file .*: run `dvc repro --force export@tiny`"),
+        (f"data/onnx/{TRAINED}/export.json", None, "cannot read .*export.json .*: run `dvc repro export@tiny`"),
         ("reports/metrics/tiny.json", (b"top1_low", b"low"), "lacks 'top1_low': run `dvc repro evaluate@tiny`"),
         ("reports/comparison.md", None, "comparison.md is missing: run `dvc repro compare`"),
     ],

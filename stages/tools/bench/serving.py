@@ -40,7 +40,7 @@ def measure(settings: Params, scratch: Path, rounds: int, images: int) -> dict[s
     measurements: list[Measurement] = []
     for name in settings.models:
         registered, exported = f"{prepared.source}-classifier@{name}", Exported.open(name)
-        framework = (name, "framework", forward.measure, paths.MODELS / name, batch, threads)
+        framework = (name, "framework", forward.measure, paths.MODELS / name / str(exported.seed), batch, threads)
         onnx = (name, "onnx", forward.measure, exported.verified(), batch, threads)
         http = (name, "http", over_http, registered, pixels[:REQUESTS])
         files = [(name, way, from_files, registered, scratch / way) for way in counts]
