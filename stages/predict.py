@@ -1,4 +1,4 @@
-"""Stage `predict`: the logits of one exported model for the validation and the test images."""
+"""Stage `predict`: the logits of one exported model for the images of val, gate and test."""
 
 import numpy as np
 
@@ -23,7 +23,8 @@ def main() -> None:
         print(f"{name}: predicted {len(images):,} {split} images")
         return logits
 
-    write_arrays(paths.PREDICTIONS / f"{name}.npz", {f"{split}_logits": logits_of(split) for split in ("val", "test")})
+    splits = ("val", "gate", "test")
+    write_arrays(paths.PREDICTIONS / f"{name}.npz", {f"{split}_logits": logits_of(split) for split in splits})
 
 
 if __name__ == "__main__":
