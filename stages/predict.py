@@ -1,4 +1,4 @@
-"""Stage `predict`: the logits of one exported model, of each of its seeds, for validation and test images."""
+"""Stage `predict`: the logits of one exported model, of each of its seeds, for the images of val, gate and test."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ def main() -> None:
     arrays = {"seed": np.array(found["seed"])}  # of those without a number
     for seed in map(int, found["val_top1"]):
         network = Exported.open(name, seed).load(settings.compute.cpu_threads)
-        for split in ("val", "test"):
+        for split in ("val", "gate", "test"):
             images, _ = prepared.split(split)
             logits = network.logits(images)
             if not np.isfinite(logits).all():

@@ -1,4 +1,4 @@
-"""Stage `prepare`: arrays of train, validation and test images from the archive."""
+"""Stage `prepare`: arrays of train, val, gate and test images from the archive."""
 
 from stages.common import paths
 from stages.common.errors import UserError, one_line_errors
@@ -18,7 +18,9 @@ def main() -> None:
         counts = demo.counts(settings.demo.train_per_class, settings.demo.test_per_class)
     archive = cifar_binary.read(files[0], counts)
     superclass_of_class = cifar_binary.superclass_of_class(archive, files[0])
-    parts, dropped, duplicates = split(archive, settings.val_fraction, settings.seed, settings.limit_per_class)
+    parts, dropped, duplicates = split(
+        archive, settings.val_fraction, settings.gate_fraction, settings.seed, settings.limit_per_class
+    )
     dataset.write(
         paths.PREPARED,
         source=settings.source,
@@ -30,6 +32,7 @@ def main() -> None:
             "dropped_from_train_because_in_test": dropped,
             "identical_copies_in_train": duplicates,
             "val_fraction": settings.val_fraction,
+            "gate_fraction": settings.gate_fraction,
             "split_seed": settings.seed,
             "limit_per_class": settings.limit_per_class,
         },

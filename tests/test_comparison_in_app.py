@@ -26,7 +26,7 @@ from tests.report.conftest import DATASET, RUN
 CLASSES = ["red_apple", "green_leaf", "blue_sea", "white_rabbit", "black_cat", "yellow_lemon"]
 SUPERCLASSES = ["plants", "things & waters", "animals"]
 MODELS = {"vit_scratch": 90, "vit_transfer": 0, "mobilenet_transfer": 50}  # as params.yaml has them: error of colours
-COUNTS = {"train": 60, "val": 240, "test": 120}
+COUNTS = {"train": 60, "val": 240, "gate": 120, "test": 120}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,13 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(root)
         patch.setattr(cost, "THROUGHPUT_SECONDS", 0.1)
         patch.setenv("PYTHONPATH", str(SHIPPED.parent))  # for the process that times a cold load
-        facts = ("dropped_from_train_because_in_test", "identical_copies_in_train", "val_fraction", "split_seed")
+        facts = (
+            "dropped_from_train_because_in_test",
+            "identical_copies_in_train",
+            "val_fraction",
+            "gate_fraction",
+            "split_seed",
+        )
         dataset.write(
             paths.PREPARED,
             source="cifar100",

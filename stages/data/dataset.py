@@ -44,7 +44,7 @@ class Prepared:
             raise UserError(f"{folder} holds no prepared data set ({error}): run `dvc repro prepare`") from error
 
     def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Images (N, H, W, 3) uint8, memory-mapped, and labels (N,) int64 of `train`, `val` or `test`."""
+        """Images (N, H, W, 3) uint8, memory-mapped, and labels (N,) int64 of `train`, `val`, `gate` or `test`."""
         try:
             images = np.load(self.folder / f"{name}_images.npy", mmap_mode="r", allow_pickle=False)
             labels = np.load(self.folder / f"{name}_labels.npy", allow_pickle=False)
@@ -83,7 +83,7 @@ def write(
 ) -> None:
     """Write a prepared data set, completely or not at all.
 
-    splits: for train, val and test images (N, H, W, 3) uint8 and labels (N,) int64.
+    splits: for train, val, gate and test images (N, H, W, 3) uint8 and labels (N,) int64.
     facts: what else dataset.json should say. Nothing in it may depend on how the archive was packed.
     """
     names = {

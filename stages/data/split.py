@@ -1,8 +1,11 @@
-"""From the records of an archive to train, validation and test: canonical order, no leaks, a seeded split.
+"""From the records of an archive to train, val, gate and test: canonical order, no leaks, a seeded split.
 
 In this order: test and train are each sorted by (class, pixel bytes), so that nothing depends on the order of an
-archive; training images that are in test too are dropped; the rest is split by class; the limit per class, if any, is
-applied to each of the three.
+archive; training images that are in test too are dropped; of the rest a share of each class is held out and divided
+into val and gate; the limit per class, if any, is applied to each of the four.
+
+val selects: models, seeds, thresholds. gate selects nothing, so that a candidate that val chose, and the champion, can
+be compared on it. Train and test do not depend on how the two share.
 """
 
 from collections.abc import Collection
@@ -15,19 +18,20 @@ from stages.data.sources.cifar_binary import Archive, Records
 
 
 class Split(NamedTuple):
-    """The records of `train`, `val` and `test`, each in canonical order, and what was found."""
+    """The records of `train`, `val`, `gate` and `test`, each in canonical order, and what was found."""
 
     parts: dict[str, Records]
     dropped_from_train: int  # images that are in test too
     duplicates_in_train: int  # further copies of an image that train keeps
 
 
-def split(archive: Archive, val_fraction: float, seed: int, limit: int | None) -> Split:
-    """Split its training images into train and validation; see the module's text for the order of the steps.
+def split(archive: Archive, val_fraction: float, gate_fraction: float, seed: int, limit: int | None) -> Split:
+    """Split its training images into train, val and gate; see the module's text for the order of the steps.
 
-    val_fraction: share of each class, rounded, at least one image. limit: images per class of each part.
-    Duplicates (pixel-identical training images) stay in one part: those of one class together in either, those of
-    several classes in train. Raises UserError where a class is too small to split.
+    val_fraction: share of each class that is held out; gate_fraction: share of that for gate; both rounded, at least
+    one image. limit: images per class of each part.
+    Duplicates (pixel-identical training images) stay in one part: those of one class together in any, those of several
+    classes in train. Raises UserError where a class is too small to give each part an image.
     """
     test, pixels_of_test = _in_canonical_order(archive.test)
     train, pixels = _in_canonical_order(archive.train, dropped=set(pixels_of_test))
@@ -35,7 +39,7 @@ def split(archive: Archive, val_fraction: float, seed: int, limit: int | None) -
     for image, label in zip(pixels, train.classes.tolist(), strict=True):
         classes_of.setdefault(image, set()).add(label)
 
-    rows: dict[str, list[int]] = {"train": [], "val": [], "test": []}
+    rows: dict[str, list[int]] = {"train": [], "val": [], "gate": [], "test": []}
     for label, name in enumerate(archive.class_names):
         # Seeded by class: dropping an image of one class leaves the split of the others as it is.
         rng = np.random.default_rng((seed, label))
@@ -44,16 +48,23 @@ def split(archive: Archive, val_fraction: float, seed: int, limit: int | None) -
         for row in of_class:
             copies.setdefault(pixels[row], []).append(row)
         groups, wanted = list(copies.values()), max(1, round(val_fraction * len(of_class)))
-        chosen: dict[str, list[int]] = {"train": [], "val": []}
+        chosen: dict[str, list[int]] = {"train": [], "val": [], "gate": []}
+        held_out: list[list[int]] = []
         for index in rng.permutation(len(groups)):
             group = groups[index]
-            is_free = len(classes_of[pixels[group[0]]]) == 1 and len(chosen["val"]) + len(group) <= wanted
-            chosen["val" if is_free else "train"] += group
+            if len(classes_of[pixels[group[0]]]) == 1 and sum(map(len, held_out)) + len(group) <= wanted:
+                held_out.append(group)
+            else:
+                chosen["train"] += group
+        wanted = max(1, round(gate_fraction * sum(map(len, held_out))))
+        for group in held_out:
+            chosen["gate" if len(chosen["gate"]) + len(group) <= wanted else "val"] += group
         chosen["test"] = [of_test[index] for index in rng.permutation(len(of_test))]
         if not all(chosen.values()):
             raise UserError(
-                f"class {name!r} has {len(of_class)} training and {len(of_test)} test images: too few to give each of "
-                f"train, val and test one (val_fraction = {val_fraction})"
+                f"class {name!r} has {len(of_class)} training and {len(of_test)} test images, which give "
+                f"{', '.join(f'{part} {len(some)}' for part, some in chosen.items())}; each needs one: change "
+                f"data.val_fraction ({val_fraction}) or data.gate_fraction ({gate_fraction})"
             )
         for part, some in chosen.items():
             rows[part] += some[:limit]

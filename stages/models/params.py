@@ -44,6 +44,7 @@ class Data(Section):
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     seed: Seed
     val_fraction: Annotated[Positive, Field(lt=1)]
+    gate_fraction: Annotated[Positive, Field(lt=1)]
     limit_per_class: Annotated[int, Field(ge=2)] | None
     demo: DemoSize
 

@@ -21,7 +21,7 @@ FOLDER, RAW = Path("data/prepared"), Path("data/raw")
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """run(seed=1): download and prepare a small demo set with these keys of `data`, in an empty repository root."""
-    small = {"source": "demo", "demo": {"train_per_class": 4, "test_per_class": 2}, "val_fraction": 0.25}
+    small = {"source": "demo", "demo": {"train_per_class": 5, "test_per_class": 2}, "val_fraction": 0.4}
     monkeypatch.chdir(tmp_path)
 
     def run(**data) -> Prepared:
@@ -40,19 +40,19 @@ def hashes(folder=FOLDER):
 
 def test_the_demo_gives_the_same_bytes_everywhere(run):
     prepared = run()
-    assert prepared.data_sha256 == "a2d765418400e99b100c1526a16c7972da0f80b68e9009f6248647d3d2f480bd"
-    assert hashes()["dataset.json"] == "48327bd5b66b1785372bf36806ed9849cd3724a82b3c8d3277c136101249e08f"
+    assert prepared.data_sha256 == "d3edcae02c5f39fd63edbacf78a2768f1ad07219d487cd9dea3f374045869e82"
+    assert hashes()["dataset.json"] == "4dc742a90b93df9effd2af7c7694b6fff115086175eb82afb1fb93f3684e9c69"
     assert isinstance(prepared.split("train")[0], np.memmap)
-    assert hashes(RAW) == {"demo.tar": "37c1b50211b3ce56ad1d9cabe9c6263da20688f21c93b847ef72d5dedccb96d7"}
+    assert hashes(RAW) == {"demo.tar": "52dc89041929ac33554ddad348652411fe58e7c4d603dcc4ed472c46317b1efe"}
     assert not list(Path("data/scratch").iterdir())
 
 
 def test_order_and_packing_of_the_archive_change_no_byte(run):
     run()
     first, [file] = hashes(), RAW.iterdir()
-    archive, rng = cifar_binary.read(file, {"train": 400, "test": 200}), np.random.default_rng(1)
+    archive, rng = cifar_binary.read(file, {"train": 500, "test": 200}), np.random.default_rng(1)
     parts = {
-        part: getattr(archive, part).select(rng.permutation(count)) for part, count in (("train", 400), ("test", 200))
+        part: getattr(archive, part).select(rng.permutation(count)) for part, count in (("train", 500), ("test", 200))
     }
     cifar_binary.write(Path("plain.tar"), archive._replace(**parts))
     file.unlink()

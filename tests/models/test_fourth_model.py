@@ -49,7 +49,7 @@ def test_a_fourth_model_is_trained_exported_measured_and_compared(tmp_path):
         )
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     parity = json.loads((tmp_path / f"data/onnx/{NAME}/0/export.json").read_text())["parity"]
-    assert parity["n"] == 200
+    assert parity["n"] == 100
     assert parity["max_difference"] < 1e-3
     assert parity["top1_agreement"] > 0.999
     run = json.loads((tmp_path / f"data/runs/{NAME}/0/run.json").read_text())

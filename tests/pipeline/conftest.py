@@ -18,7 +18,7 @@ PATIENCE = 1200  # seconds
 TINY = {
     "data.source": "demo",
     "data.demo": {"train_per_class": 4, "test_per_class": 2},
-    "data.val_fraction": 0.25,
+    "data.val_fraction": 0.5,
     "robustness.images": 40,
     "compute.threads": 1,
     "export.int8": dict.fromkeys(MODELS, "static"),

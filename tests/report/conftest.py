@@ -10,11 +10,12 @@ from stages.report.candidate import Candidate
 DATASET = {
     "source": "cifar100",
     "class_names": [f"class_{label}" for label in range(100)],
-    "counts": {"train": 45_000, "val": 5_000, "test": 10_000},
+    "counts": {"train": 45_000, "val": 5_000, "gate": 2_500, "test": 10_000},
     "data_sha256": "d" * 64,
     "dropped_from_train_because_in_test": 10,
     "identical_copies_in_train": 14,
     "val_fraction": 0.1,
+    "gate_fraction": 0.5,
     "split_seed": 0,
     "limit_per_class": None,
 }

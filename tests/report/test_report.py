@@ -66,7 +66,7 @@ def test_the_report_of_two_models_has_its_sections_and_every_figure_in_its_row()
     for found in rows.values():
         assert "model" not in found or len({len(cells) for cells in found.values()}) == 1
     for fact in (
-        "45,000 training images, 5,000 validation images, 10,000 test images, content sha256 `dddddddddddddddd`",
+        "45,000 training images, 5,000 validation images, 2,500 gate images, 10,000 test images, content sha256 `dddd",
         "vit_tiny at 128 px, random initial weights, 1 epoch in 10.0 minutes on Some CPU, 2 threads, float32, 2.0 GiB",
         "All models misclassify 300 of 1,000 images (30.0%); for 300 of them all predict the same other class",
         "same prediction for the same image: b and a 90.0%.",

@@ -41,7 +41,7 @@ def tiny_data(tmp_path, monkeypatch) -> Prepared:
         class_names=[f"class {index}" for index in range(CLASSES)],
         superclass_names=["all"],
         superclass_of_class=[0] * CLASSES,
-        splits={"train": split(120), "val": split(20), "test": split(5)},
+        splits={"train": split(120), "val": split(20), "gate": split(20), "test": split(5)},
         facts={},
     )
     return Prepared.open(paths.PREPARED)
