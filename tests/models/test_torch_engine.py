@@ -120,8 +120,9 @@ def test_the_scratch_vit_normalises_by_its_training_images():
 
 def test_multiply_adds_and_parameters_are_counted():
     built = classifier("vit_scratch", embed_dim=8, depth=1, num_heads=1, patch_size=16, mlp_ratio=2.0)
-    tokens, width, patch = 4, 8, 3 * 16 * 16
-    matrices = 4 * patch * width + tokens * (4 * width * width + 2 * 2 * width * width) + width * 4
-    attention = 2 * tokens * tokens * width
+    tokens, width, patch = 5, 8, 3 * 16 * 16
+    # Keys and values of all tokens; query, output and MLP of the class token alone.
+    matrices = 4 * patch * width + (2 * tokens + 2 + 2 * 2) * width * width + width * 4
+    attention = 2 * tokens * width
     assert built.multiply_adds() == matrices + attention
     assert built.num_parameters == sum(parameter.numel() for parameter in built.body.parameters())

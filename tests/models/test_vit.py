@@ -12,14 +12,15 @@ from stages.models.vit_scratch.vit import (
 )
 
 RENAMED = {
+    "class_token": "cls_token",
     "position_embedding": "pos_embed",
     "patch_embedding.projection": "patch_embed.proj",
     "attention.query": "attn.qkv",
     "attention.output": "attn.proj",
     "mlp.0": "mlp.fc1",
     "mlp.3": "mlp.fc2",
-    "norm.": "fc_norm.",
 }
+POOLING = {"cls": {"class_token": True, "global_pool": "token"}, "mean": {"class_token": False, "global_pool": "avg"}}
 
 
 def copy_into_timm(ours: VisionTransformer, theirs: torch.nn.Module) -> None:
@@ -31,19 +32,21 @@ def copy_into_timm(ours: VisionTransformer, theirs: torch.nn.Module) -> None:
             tensor = torch.cat([state[name.replace("query", part)] for part in ("query", "key", "value")])
         for our, their in RENAMED.items():
             name = name.replace(our, their)
+        if name not in expected:  # timm names the last norm after what it sees
+            name = name.replace("norm.", "fc_norm.")
         copied[name] = tensor.reshape(expected[name].shape)
     theirs.load_state_dict(copied)  # strict: every weight has its counterpart
 
 
+@pytest.mark.parametrize("pool", POOLING)
 @pytest.mark.parametrize(("image_size", "patch_size", "heads", "ratio"), [(32, 4, 3, 4.0), (48, 16, 4, 2.0)])
-def test_it_equals_timms_under_copied_weights(image_size, patch_size, heads, ratio):
+def test_it_equals_timms_under_copied_weights(image_size, patch_size, heads, ratio, pool):
     torch.manual_seed(0)
     sizes = {"patch_size": patch_size, "embed_dim": 48, "depth": 3, "num_heads": heads, "mlp_ratio": ratio}
-    ours = VisionTransformer(image_size, num_classes=7, **sizes).eval()
+    ours = VisionTransformer(image_size, num_classes=7, pool=pool, **sizes).eval()
     for parameter in ours.parameters():  # initial zeros would hide a missing bias or head
         torch.nn.init.normal_(parameter, std=0.1)
-    pooling = {"class_token": False, "global_pool": "avg"}
-    theirs = timm.models.VisionTransformer(img_size=image_size, num_classes=7, **pooling, **sizes).eval()
+    theirs = timm.models.VisionTransformer(img_size=image_size, num_classes=7, **POOLING[pool], **sizes).eval()
     copy_into_timm(ours, theirs)
     pixels = torch.randn(5, 3, image_size, image_size)
     with torch.inference_mode():
@@ -89,5 +92,29 @@ def test_positions_start_as_sines_and_cosines():
     theirs = timm.layers.build_sincos2d_pos_embed([8, 8], 192, interleave_sin_cos=False)
     # timm orders the quarters otherwise.
     assert torch.allclose(grid[:, :192].sort(1).values, theirs.sort(1).values, atol=1e-5)
-    network = VisionTransformer(32, num_classes=3)
-    assert network.position_embedding.square().mean().sqrt().item() == pytest.approx(0.3, rel=0.02)
+    positions = VisionTransformer(32, num_classes=3).position_embedding
+    assert (positions[:, 0] == 0).all()  # of the class token
+    assert positions[:, 1:].square().mean().sqrt().item() == pytest.approx(0.3, rel=0.02)
+
+
+def test_the_class_token_starts_as_the_mean_of_the_tokens():
+    network, seen = VisionTransformer(32, num_classes=3), []
+    last = network.blocks[-1]
+    last.register_forward_pre_hook(lambda layer, inputs: seen.append(layer.norm1(inputs[0]).mean(1)))
+    last.attention.register_forward_hook(lambda layer, inputs, taken: seen.append(taken))
+    with torch.inference_mode():
+        network(torch.randn(2, 3, 32, 32))
+    mean, taken = seen
+    assert taken.shape == (2, 1, 192)  # the patches' rows are not computed
+    assert mean.abs().max() > 1
+    torch.testing.assert_close(taken[:, 0], mean, atol=0.1, rtol=0)
+
+
+def test_the_class_token_sees_every_patch_and_teaches_every_weight():
+    network = VisionTransformer(32, num_classes=3, depth=2)
+    torch.nn.init.normal_(network.head.weight)
+    pixels = torch.randn(2, 3, 32, 32).requires_grad_()
+    network(pixels)[:, 0].sum().backward()
+    assert (pixels.grad.unfold(2, 4, 4).unfold(3, 4, 4).abs().sum((1, 4, 5)) > 0).all()
+    untaught = {name for name, parameter in network.named_parameters() if not parameter.grad.any()}
+    assert untaught - {f"blocks.{index}.attention.key.bias" for index in range(2)} == set()  # softmax ignores it

@@ -11,7 +11,7 @@ from stages.models.vit_scratch.settings import Settings
 from stages.models.vit_scratch.vit import VisionTransformer
 
 # The settings that VisionTransformer takes.
-NETWORK = {"patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "dropout", "drop_path"}
+NETWORK = {"patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "dropout", "drop_path", "pool"}
 
 
 class VitScratch(TorchClassifier):
@@ -44,7 +44,7 @@ class VitScratch(TorchClassifier):
                 muon.append(parameter)
             elif name in ("patch_embedding.projection.weight", "head.weight"):
                 matrices.append(parameter)
-            else:  # biases, norms, position embedding
+            else:  # biases, norms, position embedding, class token
                 others.append(parameter)
         return Muon(
             [

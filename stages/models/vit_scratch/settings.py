@@ -1,6 +1,6 @@
 """Settings of the Vision Transformer from scratch; params.yaml says what each one means."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,7 @@ class Settings(ClassifierSettings):
     mlp_ratio: Positive
     dropout: ProperFraction
     drop_path: ProperFraction
+    pool: Literal["cls", "mean"]
     muon_lr: Positive
     adamw_lr: Positive
     weight_decay: NonNegative

@@ -1,12 +1,13 @@
 """The Vision Transformer from the ground up (Dosovitskiy et al., 2021, https://arxiv.org/abs/2010.11929).
 
-B images, T tokens (one per patch), D numbers per token, h heads of d = D / h numbers each.
-Pre-norm blocks, GELU, LayerNorm with epsilon 1e-6. The head sees the mean of all tokens: in a short training that beats
-a CLS token, which first has to learn where to look. Under copied weights the logits equal those of timm's
-VisionTransformer without class token, and a test holds us to it.
+B images, T tokens (the class token and one per patch), D numbers per token, h heads of d = D / h numbers each.
+Pre-norm blocks, GELU, LayerNorm with epsilon 1e-6. The head sees the class token alone (CLS); with `pool="mean"`, an
+ablation, there is none and the head sees the mean of the patches. Under copied weights the logits equal those of timm's
+VisionTransformer, and a test holds us to it.
 """
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,12 +27,12 @@ class PatchEmbedding(nn.Module):
         p = self.patch_size
         patches = pixels.reshape(b, c, height // p, p, width // p, p)  # B, 3, rows, p, columns, p
         patches = patches.permute(0, 2, 4, 1, 3, 5)  # B, rows, columns, 3, p, p
-        patches = patches.reshape(b, (height // p) * (width // p), c * p * p)  # B, T, 3pp
-        return self.projection(patches)  # B, T, D
+        patches = patches.reshape(b, (height // p) * (width // p), c * p * p)  # B, patches, 3pp
+        return self.projection(patches)  # B, patches, D
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax(q k' / sqrt(d)) v, all (B, h, T, d)."""
+    """softmax(q k' / sqrt(d)) v: query and result (B, h, Q, d), key and value (B, h, T, d)."""
     if query.requires_grad and query.device.type == "cpu" and query.dtype == torch.bfloat16:
         # The way back through torch's fused attention takes a CPU four times as long as this in bfloat16.
         return (query / math.sqrt(query.shape[-1]) @ key.transpose(-2, -1)).softmax(-1) @ value
@@ -39,7 +40,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention: every token asks (query) all tokens (key) and takes what they hold (value)."""
+    """Multi-head self-attention: Q of the T tokens ask (query) all of them (key) and take what they hold (value)."""
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float) -> None:
         super().__init__()
@@ -50,15 +51,12 @@ class SelfAttention(nn.Module):
         self.output = nn.Linear(embed_dim, embed_dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        b, t, width = tokens.shape
-
+    def forward(self, asking: Tensor, tokens: Tensor) -> Tensor:
         def heads(x: Tensor) -> Tensor:
-            return x.reshape(b, t, self.num_heads, width // self.num_heads).transpose(1, 2)  # B, h, T, d
+            return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # B, h, T or Q, d
 
-        query, key, value = heads(self.query(tokens)), heads(self.key(tokens)), heads(self.value(tokens))
-        mixed = attention(query, key, value)  # B, h, T, d
-        return self.dropout(self.output(mixed.transpose(1, 2).reshape(b, t, width)))  # B, T, D
+        mixed = attention(heads(self.query(asking)), heads(self.key(tokens)), heads(self.value(tokens)))  # B, h, Q, d
+        return self.dropout(self.output(mixed.transpose(1, 2).flatten(2)))  # B, Q, D
 
 
 def sine_cosine_grid(size: int, embed_dim: int) -> Tensor:
@@ -68,8 +66,8 @@ def sine_cosine_grid(size: int, embed_dim: int) -> Tensor:
     quarter = embed_dim // 4
     angles = torch.arange(size)[:, None] / 10_000 ** (torch.arange(quarter) / quarter)  # size, D/4
     waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # size, D/2
-    columns, rows = waves.repeat(size, 1), waves.repeat_interleave(size, dim=0)  # T, D/2
-    return F.pad(torch.cat([columns, rows], dim=1), (0, embed_dim % 4))  # T, D
+    columns, rows = waves.repeat(size, 1), waves.repeat_interleave(size, dim=0)  # patches, D/2
+    return F.pad(torch.cat([columns, rows], dim=1), (0, embed_dim % 4))  # patches, D
 
 
 class StochasticDepth(nn.Module):
@@ -87,7 +85,12 @@ class StochasticDepth(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-norm encoder block: attention between tokens, then an MLP on each, both added to the stream."""
+    """A pre-norm encoder block: attention between tokens, then an MLP on each, both added to the stream.
+
+    num_outputs: Q, how many tokens it computes, the first ones; None: all. They attend to all tokens in any case.
+    """
+
+    num_outputs: int | None = None
 
     def __init__(self, embed_dim: int, num_heads: int, mlp_ratio: float, dropout: float, drop_path: float) -> None:
         super().__init__()
@@ -105,14 +108,16 @@ class Block(nn.Module):
         self.drop_path = StochasticDepth(drop_path)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        tokens = tokens + self.drop_path(self.attention(self.norm1(tokens)))  # B, T, D
-        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))  # B, T, D
+        normed = self.norm1(tokens)  # B, T, D
+        stream = tokens[:, : self.num_outputs] + self.drop_path(self.attention(normed[:, : self.num_outputs], normed))
+        return stream + self.drop_path(self.mlp(self.norm2(stream)))  # B, Q, D
 
 
 class VisionTransformer(nn.Module):
     """Pixels (B, 3, image_size, image_size) float in, logits (B, num_classes) out.
 
     patch_size must divide image_size and num_heads must divide embed_dim.
+    pool: what the head sees: 'cls', the class token after the last block, or 'mean', of the patches.
     drop_path: rate of stochastic depth in the last block; it rises linearly from 0 in the first.
     """
 
@@ -122,19 +127,25 @@ class VisionTransformer(nn.Module):
         num_classes: int,
         patch_size: int = 4,
         embed_dim: int = 192,
-        depth: int = 4,
-        num_heads: int = 3,
+        depth: int = 5,
+        num_heads: int = 6,
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
         drop_path: float = 0.0,
+        pool: Literal["cls", "mean"] = "cls",
     ) -> None:
         super().__init__()
         self.patch_embedding = PatchEmbedding(patch_size, embed_dim)
         self.grid_size = image_size // patch_size
-        self.position_embedding = nn.Parameter(torch.empty(1, self.grid_size**2, embed_dim))
+        self.class_token = nn.Parameter(torch.empty(1, 1, embed_dim)) if pool == "cls" else None
+        num_tokens = self.grid_size**2 + (pool == "cls")
+        self.position_embedding = nn.Parameter(torch.empty(1, num_tokens, embed_dim))
         self.dropout = nn.Dropout(dropout)
         rates = [drop_path * index / max(1, depth - 1) for index in range(depth)]
-        self.blocks = nn.Sequential(*(Block(embed_dim, num_heads, mlp_ratio, dropout, rate) for rate in rates))
+        blocks = [Block(embed_dim, num_heads, mlp_ratio, dropout, rate) for rate in rates]
+        if pool == "cls":
+            blocks[-1].num_outputs = 1  # nobody reads the patches' rows of the last block
+        self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(embed_dim, eps=1e-6)
         self.head = nn.Linear(embed_dim, num_classes)
         self.initialize()
@@ -145,6 +156,9 @@ class VisionTransformer(nn.Module):
         Positions start as sines and cosines of row and column, 0.3 in root mean square, and are learned from there:
         neighbours are alike from the first step on (one epoch of CIFAR-100: 37.6 % on validation against 34.6 %).
 
+        In the last block value and output start as the identity. With queries and keys that know nothing yet, the class
+        token then starts as the mean of the tokens (one epoch of CIFAR-100: 35.0 % on validation against 34.0 %).
+
         Muon moves a matrix by the same amount at every step, whatever its size: the wider Xavier weights of the paper's
         code are not forgotten within a short training (one epoch of CIFAR-100: 24.7 % on validation against 27.2 %).
         """
@@ -154,11 +168,21 @@ class VisionTransformer(nn.Module):
                 nn.init.zeros_(module.bias)
         projection = self.patch_embedding.projection.weight
         nn.init.trunc_normal_(projection, std=math.sqrt(1 / projection.shape[1]))
-        with torch.no_grad():
-            self.position_embedding.copy_(0.3 * math.sqrt(2) * sine_cosine_grid(self.grid_size, self.head.in_features))
         nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.position_embedding)
+        with torch.no_grad():
+            patches = self.position_embedding[:, -(self.grid_size**2) :]
+            patches.copy_(0.3 * math.sqrt(2) * sine_cosine_grid(self.grid_size, self.head.in_features))
+        if self.class_token is not None:
+            nn.init.trunc_normal_(self.class_token, std=0.02)
+            last: SelfAttention = self.blocks[-1].attention  # type: ignore[assignment]
+            nn.init.eye_(last.value.weight)
+            nn.init.eye_(last.output.weight)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        tokens = self.dropout(self.patch_embedding(pixels) + self.position_embedding)  # B, T, D
-        tokens = self.blocks(tokens)  # B, T, D
-        return self.head(self.norm(tokens.mean(1)))  # B, C
+        tokens = self.patch_embedding(pixels)  # B, patches, D
+        if self.class_token is not None:
+            tokens = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1)  # B, T, D
+        tokens = self.blocks(self.dropout(tokens + self.position_embedding))  # B, 1, D; mean pooling: B, T, D
+        pooled = tokens.mean(1) if self.class_token is None else tokens[:, 0]  # B, D
+        return self.head(self.norm(pooled))  # B, C
