@@ -144,8 +144,12 @@ def test_other_errors_keep_their_names(error):
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "interruptions"), [("vit_scratch", (120,)), *((model, (20, 60)) for model in SMALL)])
 def test_an_interrupted_training_ends_with_the_bits_of_a_whole_one(model, interruptions, tmp_path):
-    dropout = {"vit_scratch": {"dropout": 0.1}, "mobilenet_transfer": {"dropout": 0.2}}  # random numbers of their own
-    assert_resumes(lambda: classifier(model, **dropout.get(model, {})), tmp_path, *interruptions)
+    drawing = {  # random numbers of their own
+        "vit_scratch": {"dropout": 0.1},
+        "vit_transfer": {"patch_dropout": 0.5},
+        "mobilenet_transfer": {"dropout": 0.2, "small_size": 32, "image_size": 64},
+    }
+    assert_resumes(lambda: classifier(model, **drawing[model]), tmp_path, *interruptions)
 
 
 def test_only_torch_networks_trained_as_a_whole_share_a_training_between_processes():

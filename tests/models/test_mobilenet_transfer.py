@@ -16,6 +16,7 @@ prepare_frameworks()
 import keras  # noqa: E402
 
 from stages.models.keras_engine.model import leaf_layers  # noqa: E402
+from stages.training.keras_engine import loop  # noqa: E402
 
 
 def mobilenet(**changes):
@@ -70,11 +71,48 @@ def test_pretrained_batchnorm_is_left_alone_and_by_a_head_the_whole_backbone(
 
 
 @pytest.mark.parametrize(
-    ("start", "fraction", "expected"), [("file", 0.15, 15), ("file", 1.0, 100), ("random", 0.15, 0)]
+    ("start", "fraction", "small", "expected"),
+    [
+        ("file", 0.15, None, ["15 head", "85"]),
+        ("file", 1.0, None, ["100 head"]),
+        ("random", 0.15, None, ["100"]),
+        ("file", 0.15, 0.7, ["15 small head", "55 small", "30 continues"]),
+        ("file", 0.15, 0.1, ["10 small head", "5 head continues", "85"]),
+        ("file", 0.15, 0.15, ["15 small head", "85"]),
+        ("file", 0.15, 1.0, ["15 small head", "85 small"]),
+        ("random", 0.15, 0.7, ["70 small", "30 continues"]),
+    ],
 )
-def test_phases_share_out_all_steps(backbone_file, start, fraction, expected):
-    built = mobilenet(weights=backbone_file if start == "file" else start, head_fraction=fraction)
-    assert [phase.steps for phase in built.phases(100)] == [expected, 100 - expected]
+def test_phases_share_out_all_steps(backbone_file, start, fraction, small, expected):
+    sizes = {"small_size": 32, "small_fraction": small} if small else {}
+    weights = backbone_file if start == "file" else start
+    built, found = mobilenet(weights=weights, head_fraction=fraction, image_size=64, **sizes), []
+    for phase in built.phases(100):
+        marks = {"small": phase.build, "head": not phase.trains(keras.layers.Dense(1)), "continues": phase.continues}
+        found.append(" ".join([str(phase.steps), *(mark for mark, is_set in marks.items() if is_set)]))
+    assert found == expected
+
+
+@pytest.mark.slow
+def test_a_training_may_begin_with_smaller_images_and_goes_on_as_it_was(backbone_file, monkeypatch):
+    def train(small_size):
+        """Sizes of the phases' images, the last optimizer, and the weights, trained without anything that draws."""
+        built = mobilenet(weights=backbone_file, image_size=64, small_size=small_size, dropout=0.0, lr=0.003)
+        made, compiled = [], loop.compiled
+        monkeypatch.setattr(loop, "compiled", lambda *arguments: made.append(compiled(*arguments)) or made[-1])
+        fit(built, tinted(320), tinted(100, seed=1), epochs=2, compute=CPU)
+        sizes = [model.get_layer("upsample").output.shape[1] for model in made]
+        return sizes, int(made[-1].optimizer.iterations.numpy()), built.network.get_weights(), built
+
+    sizes, steps, small, built = train(32)
+    assert (sizes, steps) == ([32, 32, 64], 40 - 6)  # the whole phase of all layers, not its last part
+    assert built.multiply_adds() == mobilenet(weights=backbone_file, image_size=64).multiply_adds()
+    sizes, steps, of_one_size, _ = train(None)
+    assert (sizes, steps) == ([64, 64], 40 - 6)
+    sizes, steps, again, _ = train(64)  # the same size in networks of their own: the same weights
+    assert (sizes, steps) == ([64, 64, 64], 40 - 6)
+    assert all(np.array_equal(one, other) for one, other in zip(of_one_size, again, strict=True))
+    assert not any(np.array_equal(one, other) for one, other in zip(small[-2:], again[-2:], strict=True))
 
 
 def test_learning_rate_rises_then_falls_to_zero(backbone_file):

@@ -55,6 +55,19 @@ def test_a_training_may_begin_with_smaller_images():
     assert sizes[-1] == 64
 
 
+def test_training_may_leave_out_patches_but_not_in_its_last_tenth_nor_in_evaluation():
+    tokens, patches = [], []
+    built = vit_transfer(**VIT_TINY, image_size=64, patch_dropout=0.5, batch_size=4)
+    built.body.blocks[0].register_forward_pre_hook(lambda layer, inputs: tokens.append(inputs[0].detach()))
+    built.body.patch_drop.register_forward_pre_hook(lambda layer, inputs: patches.append(inputs[0].detach()))
+    fit(built, tinted(40), tinted(4), epochs=1, compute=CPU)
+    assert [part.shape[1] for part in tokens] == [1 + 8] * 9 + [1 + 16] * 2  # the last one: validation
+    assert torch.equal(tokens[0][:, 0], patches[0][:, 0])  # the class token stays
+    kept = [[patches[0][image].tolist().index(row) for row in tokens[0][image].tolist()] for image in range(4)]
+    assert all(len(set(rows)) == 9 for rows in kept)
+    assert len({frozenset(rows) for rows in kept}) > 1  # other patches in each image
+
+
 def donor_file(folder, prefix="", **options):
     """Weights of timm's ViT-Tiny in a file; and the network."""
     torch.manual_seed(1)

@@ -28,11 +28,16 @@ class Phase:
     steps: how many.
     trains: whether a layer (one that holds no others) is trained.
     optimizer: a fresh one; its weight decay, if any, is applied to matrices and convolutions only.
+    build: makes the network that is trained, as the classifier's own `build` does; None: that one. All phases share the
+        weights' values.
+    continues: the optimizer takes over the state of the phase before, which trains the same layers.
     """
 
     steps: int
     trains: Callable[[keras.layers.Layer], bool]
     optimizer: keras.optimizers.Optimizer
+    build: Callable[[str], keras.Model] | None = None
+    continues: bool = False
 
 
 class KerasClassifier(Classifier):

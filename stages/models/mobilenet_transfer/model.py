@@ -1,6 +1,6 @@
 """Keras' MobileNetV3 behind the contract."""
 
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -37,21 +37,24 @@ class MobilenetTransfer(FinetunedClassifier, KerasClassifier):
     and rescales them itself. `finetune: full` trains the head alone for `head_fraction` of all steps, then every layer
     but BatchNorm; `head` fits the head alone, to features that are computed once. `weights: random` knows no head
     phase, since there is nothing to protect, and trains BatchNorm too.
+
+    With `small_size` the first `small_fraction` of all steps, and validation in it, sees smaller images, to save time
+    (Touvron et al., 2019, https://arxiv.org/abs/1906.06423).
     """
 
     settings: Settings
 
-    def build(self, dtype_policy: str) -> keras.Model:
+    def build(self, dtype_policy: str, size: int | None = None) -> keras.Model:
+        """size: pixels that images are upsampled to; None: the setting `image_size`."""
         s = self.settings
+        size = size or s.image_size
         architecture = {"small": keras.applications.MobileNetV3Small, "large": keras.applications.MobileNetV3Large}
         with session.seeded(self.seed):
             images = keras.Input((self.image_size, self.image_size, 3), dtype="uint8", name="images")
-            upsample = keras.layers.Resizing(
-                s.image_size, s.image_size, interpolation="bicubic", dtype="float32", name="upsample"
-            )
+            upsample = keras.layers.Resizing(size, size, interpolation="bicubic", dtype="float32", name="upsample")
             keras.config.set_dtype_policy(dtype_policy)  # keras.applications takes none as an argument
             backbone = architecture[s.variant](
-                input_shape=(s.image_size, s.image_size, 3),
+                input_shape=(size, size, 3),
                 include_top=False,
                 pooling="avg",
                 weights=None,
@@ -120,18 +123,29 @@ class MobilenetTransfer(FinetunedClassifier, KerasClassifier):
         s = self.settings
         random_start = s.weights == "random"
         head_steps = 0 if random_start else round(s.head_fraction * steps)
-        rest = steps - head_steps
-        return [
-            Phase(head_steps, lambda layer: layer.name == "head", keras.optimizers.Adam(s.head_lr)),
-            Phase(
-                rest,
-                # Frozen BatchNorm layers keep the statistics that the pretrained weights were made for; files in which
-                # they are folded into the convolutions hold no statistics at all. Keras 3 looks at `trainable` only:
-                # calling the backbone with training=False does not freeze them within fit.
-                lambda layer: random_start or not isinstance(layer, keras.layers.BatchNormalization),
-                keras.optimizers.AdamW(_rise_and_fall(s.lr, rest), weight_decay=s.weight_decay),
-            ),
-        ]
+        small_steps = round(s.small_fraction * steps) if s.small_size else 0
+        rate, build_small = _rise_and_fall(s.lr, steps - head_steps), partial(self.build, size=s.small_size)
+        phases, step = [], 0
+        for border in sorted({head_steps, small_steps, steps} - {0}):
+            if step < head_steps:
+                trains, optimizer = _is_head, keras.optimizers.Adam(s.head_lr)
+            else:
+                trains, optimizer = self._is_trained, keras.optimizers.AdamW(rate, weight_decay=s.weight_decay)
+            build = build_small if step < small_steps else None
+            continues = step not in (0, head_steps)  # only the size of the images changes
+            phases.append(Phase(border - step, trains, optimizer, build, continues))
+            step = border
+        return phases
+
+    def _is_trained(self, layer: keras.layers.Layer) -> bool:
+        # Frozen BatchNorm layers keep the statistics that the pretrained weights were made for; files in which they are
+        # folded into the convolutions hold no statistics at all. Keras 3 looks at `trainable` only: calling the
+        # backbone with training=False does not freeze them within fit.
+        return self.settings.weights == "random" or not isinstance(layer, keras.layers.BatchNormalization)
+
+
+def _is_head(layer: keras.layers.Layer) -> bool:
+    return layer.name == "head"
 
 
 def _rise_and_fall(rate: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:

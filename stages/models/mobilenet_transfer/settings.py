@@ -10,6 +10,8 @@ from stages.common.settings import FinetuneSettings, Fraction, NonNegative, Posi
 class Settings(FinetuneSettings):
     variant: Literal["small", "large"]
     image_size: Annotated[int, Field(ge=32)]
+    small_size: Annotated[int, Field(ge=32)] | None
+    small_fraction: Fraction
     head_fraction: Fraction
     head_lr: Positive
     lr: Positive

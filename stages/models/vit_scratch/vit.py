@@ -182,7 +182,7 @@ class VisionTransformer(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         tokens = self.patch_embedding(pixels)  # B, patches, D
         if self.class_token is not None:
-            tokens = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1)  # B, T, D
+            tokens = torch.cat([self.class_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)  # B, T, D
         tokens = self.blocks(self.dropout(tokens + self.position_embedding))  # B, 1, D; mean pooling: B, T, D
         pooled = tokens.mean(1) if self.class_token is None else tokens[:, 0]  # B, D
         return self.head(self.norm(pooled))  # B, C

@@ -20,6 +20,7 @@ from stages.models.vit_transfer.settings import Settings
 
 HUB_FILE = "model.safetensors"
 HUB_TIMEOUT = 10.0  # seconds to find out that the hub cannot be reached
+PATCH_DROPOUT_ENDS = 0.9  # share of all steps; the rest sees whole images, as inference does
 
 
 class VitTransfer(FinetunedClassifier, TorchClassifier):
@@ -30,6 +31,8 @@ class VitTransfer(FinetunedClassifier, TorchClassifier):
 
     With `small_size` the first `small_fraction` of all steps sees smaller images, which costs less (Touvron et al.,
     2019, https://arxiv.org/abs/1906.06423); the position embeddings are resampled at each step and stay as they are.
+    `patch_dropout` leaves out patches, other ones in each image at each step, for the same reason (Liu et al., 2022,
+    https://arxiv.org/abs/2208.07220); the last tenth of the steps sees all.
     """
 
     settings: Settings
@@ -41,6 +44,8 @@ class VitTransfer(FinetunedClassifier, TorchClassifier):
             close = difflib.get_close_matches(s.backbone, timm.list_models(), n=3)
             raise _mistake(f"backbone = {s.backbone!r} is no model of timm; did you mean {' or '.join(close)}?")
         options: dict[str, Any] = {"num_classes": self.num_classes, "img_size": s.image_size}
+        if s.patch_dropout:
+            options["patch_drop_rate"] = s.patch_dropout
         if s.small_size:
             options["dynamic_img_size"] = True
         self.resolved["weights"] = s.weights if s.weights in ("pretrained", "random") else "file"
@@ -77,6 +82,8 @@ class VitTransfer(FinetunedClassifier, TorchClassifier):
     def before_step(self, progress: float) -> None:
         s = self.settings
         self.preprocessing.size = s.small_size if s.small_size and progress < s.small_fraction else s.image_size
+        if s.patch_dropout:
+            self.body.patch_drop.prob = s.patch_dropout if progress < PATCH_DROPOUT_ENDS else 0.0
         # The way back through torch's fused attention takes a CPU four times as long as the plain one in bfloat16.
         is_slow = self.training_device == "cpu" and self.resolved["precision"] == "bfloat16"
         for block in self.body.blocks:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from stages.common.settings import Count, FinetuneSettings, Fraction, NonNegative, Positive
+from stages.common.settings import Count, FinetuneSettings, Fraction, NonNegative, Positive, ProperFraction
 
 
 class Settings(FinetuneSettings):
@@ -12,6 +12,7 @@ class Settings(FinetuneSettings):
     image_size: Count
     small_size: Count | None
     small_fraction: Fraction
+    patch_dropout: ProperFraction
     lr: Positive
     layer_decay: Annotated[Positive, Field(le=1)]
     head_lr: Positive

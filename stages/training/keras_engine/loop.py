@@ -24,14 +24,7 @@ def train(classifier: KerasClassifier, val: LabeledImages, progress: Progress, c
     if compute.deterministic:
         tf.config.experimental.enable_op_determinism()  # for the rest of the process
     with session.seeded(classifier.seed):
-        network, precision = classifier.network, classifier.resolved["precision"]
-        if precision != "float32":
-            # A second network shares the weights' values, not the layers: those compute in float32 for good.
-            network = classifier.build(f"mixed_{precision}")
-            network.set_weights(classifier.network.get_weights())
-        _train(classifier, network, val, progress)
-        if network is not classifier.network:
-            classifier.network.set_weights(network.get_weights())
+        _train(classifier, val, progress)
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -39,25 +32,32 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, (tf.errors.ResourceExhaustedError, MemoryError))
 
 
-def _train(classifier: KerasClassifier, network: keras.Model, val: LabeledImages, progress: Progress) -> None:
-    batches = progress.batches
+def _train(classifier: KerasClassifier, val: LabeledImages, progress: Progress) -> None:
+    batches, precision = progress.batches, classifier.resolved["precision"]
+    # Networks of other precision or size share the weights' values, not the layers: those compute in theirs for good.
+    policy = "float32" if precision == "float32" else f"mixed_{precision}"
+    networks = {None: classifier.network if precision == "float32" else classifier.build(policy)}
     label_smoothing = getattr(classifier.settings, "label_smoothing", 0.0)
     checkpoint = progress.checkpoints.latest if progress.checkpoints else None
     if checkpoint:
         progress.resume(checkpoint.progress)
     validation = np.asarray(val.images), np.eye(classifier.num_classes, dtype=np.float32)[val.labels]
     steps = Steps(progress)
-    end = 0
+    end, model = 0, classifier.network
     for phase in classifier.phases(progress.steps):
         start, end = end, end + phase.steps
         # A checkpoint at the border of two phases belongs to the first: only its network is of use to the second.
         if phase.steps == 0 or end < steps.step:
             continue
-        model = compiled(network, phase, label_smoothing)
+        if phase.build and phase.build not in networks:
+            networks[phase.build] = phase.build(policy)
+        before, model = model, compiled(networks[phase.build], phase, label_smoothing)
+        _assign(model.variables, before.variables)
         if checkpoint and start < steps.step:
             with np.load(checkpoint.file, allow_pickle=False) as arrays:
-                for index, variable in enumerate(_state(model)):
-                    variable.assign(arrays[f"arr_{index}"])
+                _assign(_state(model), [arrays[f"arr_{index}"] for index in range(len(arrays))])
+        elif phase.continues:
+            _assign(model.optimizer.variables, before.optimizer.variables)
         while steps.step < end:  # as far as the epoch goes: steps counts along
             epoch, first = divmod(steps.step, len(batches))
             stop = min(len(batches), first + end - steps.step)
@@ -71,6 +71,7 @@ def _train(classifier: KerasClassifier, network: keras.Model, val: LabeledImages
                 validation_data=validation if stop == len(batches) else None,
                 validation_batch_size=VALIDATION_BATCH,
             )
+    _assign(classifier.network.variables, model.variables)
 
 
 class Data(keras.utils.PyDataset):
@@ -136,6 +137,11 @@ class Steps(keras.callbacks.Callback):
 
 def _state(model: keras.Model) -> list[Any]:
     return [*model.variables, *model.optimizer.variables]
+
+
+def _assign(variables: list[Any], values: list[Any]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
 
 
 def compiled(network: keras.Model, phase: Phase, label_smoothing: float) -> keras.Model:
