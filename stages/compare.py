@@ -36,6 +36,7 @@ def main() -> None:
     by_model = {
         "curves": {name: _csv(runs[name] / "history.csv", f"dvc repro train@{name}") for name in names},
         "steps": {name: _csv(runs[name] / "steps.csv", f"dvc repro train@{name}") for name in names},
+        "learning": {name: _learning(name) for name in names},
         "classes": {name: tables.classes(test[name], prepared) for name in names},
         "superclasses": {name: tables.superclasses(test[name], prepared) for name in names},
         "reliability": {name: tables.reliability(test[name], temperatures[name]) for name in names},
@@ -75,6 +76,13 @@ def _candidate(name: str, shifted: robustness.Shifted, logits: np.ndarray) -> Ca
 def _run(name: str) -> Path:
     """Of the chosen seed."""
     return paths.RUNS / name / str(chosen(name)["seed"])
+
+
+def _learning(name: str) -> pd.DataFrame:
+    """learning.csv of all seeds, `seed` its first column."""
+    folder, remedy = paths.RUNS / name, f"dvc repro train@{name}"
+    by_seed = {int(seed): _csv(folder / seed / "learning.csv", remedy) for seed in chosen(name)["val_top1"]}
+    return pd.concat(by_seed, names=["seed"]).reset_index("seed").reset_index(drop=True)
 
 
 def _json(file: Path, model: str) -> dict[str, Any]:

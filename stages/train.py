@@ -22,10 +22,11 @@ from stages.tracking.store import Store
 from stages.training.batches import LabeledImages
 from stages.training.checkpoints import Checkpoints, code_sha256
 from stages.training.head import FeatureCache
-from stages.training.progress import Reporter
+from stages.training.progress import Reporter, passes
 
 HISTORY = ["epoch", "seconds", "train_loss", "train_top1", "val_loss", "val_top1", "learning_rate"]
 STEPS = ["step", "seconds", "train_loss", "train_top1", "learning_rate"]
+LEARNING = ["images", "seconds", "val_top1", "val_loss"]
 # Changes to these are no change of the code: parameters are logged with the run, the rest is made by the pipeline.
 RECORDED_ELSEWHERE = (paths.PARAMS, "dvc.lock", paths.REPORTS)
 LIBRARIES = ("torch", "timm", "lightning", "tensorflow", "keras", "numpy")
@@ -54,7 +55,7 @@ def train(name: str, settings: Params, prepared: Prepared, seed: int) -> tuple[P
 
     Both stay until the last seed is done, so that an interrupted stage trains no seed twice.
     """
-    model, epochs, compute = settings.model(name), settings.epochs(name), settings.compute
+    model, length, compute = settings.model(name), settings.length(name), settings.compute
     # Weights and devices that cannot be had are found here, before any image is read.
     kind = classifier_class(model.classifier)
     classifier = kind(model, num_classes=len(prepared.class_names), image_size=prepared.image_size, seed=seed)
@@ -63,7 +64,7 @@ def train(name: str, settings: Params, prepared: Prepared, seed: int) -> tuple[P
     fraction = settings.budget.train_fraction
     train = LabeledImages(*prepared.training(fraction, settings.data.seed))
     val = LabeledImages(*prepared.split("val"))
-    used = {"seed": seed, "epochs": epochs, "train_fraction": fraction, **model.model_dump(exclude={"epochs"})}
+    used = {"seed": seed, **length, "train_fraction": fraction, **model.model_dump(exclude={"epochs"})}
     where = compute.model_dump(exclude={"checkpoint_minutes"})
     libraries = {library: version(library) for library in LIBRARIES}
     of_features = {"data": prepared.data_sha256, "code": code_sha256(kind), "libraries": libraries}
@@ -74,10 +75,11 @@ def train(name: str, settings: Params, prepared: Prepared, seed: int) -> tuple[P
         classifier,
         train,
         val,
-        epochs=epochs,
+        **length,
         compute=compute,
         checkpoints=checkpoints,
         features=FeatureCache(paths.SCRATCH / "features", of_features),
+        learning=True,
     )
     finished, marker = paths.SCRATCH / f"trained-{name}-{seed}", json.dumps(checkpoints.configuration)
     is_finished = (finished / CONFIGURATION).exists() and (finished / CONFIGURATION).read_text("utf-8") == marker
@@ -107,10 +109,10 @@ def train(name: str, settings: Params, prepared: Prepared, seed: int) -> tuple[P
         files={PARAMS: params_yaml},
         **notes,
     )
-    history, steps = notes.setdefault("history", []), notes.setdefault("steps", [])
+    history, steps, learning = (notes.setdefault(name, []) for name in ("history", "steps", "learning"))
     notes |= {"training_id": run.description.training_id, "started": run.description.started}
 
-    def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+    def on_epoch(epoch: float, metrics: dict[str, float]) -> None:
         history.append({"epoch": epoch, "seconds": checkpoints.seconds, **metrics})
         run.log_epoch(epoch, metrics)
 
@@ -118,19 +120,26 @@ def train(name: str, settings: Params, prepared: Prepared, seed: int) -> tuple[P
         steps.append({"step": step, "seconds": checkpoints.seconds, **metrics})
         run.log_step(step, metrics)
 
+    def on_learning(images: int, metrics: dict[str, float]) -> None:
+        learning.append({"images": images, "seconds": checkpoints.seconds, **metrics})
+        run.log_learning(images, metrics)
+
     with replacing_folder(finished) as folder:
         for part in (MODEL, RUN):
             (folder / part).mkdir()
         with run:
-            fit(reporter=Reporter(on_step, on_epoch))
+            spent = fit(reporter=Reporter(on_step, on_epoch, on_learning))
             seconds = checkpoints.seconds
             weights_sha256 = save(classifier, folder / MODEL)
             resolved = {f"resolved_{key}": str(value) for key, value in classifier.resolved.items()}
-            run.finish(tags={WEIGHTS_SHA256: weights_sha256, **resolved})
+            epochs = passes(spent.images, len(train.labels))
+            run.finish(tags={WEIGHTS_SHA256: weights_sha256, "trained_epochs": str(epochs), **resolved})
+        [(kind, amount)] = length.items()
         facts = {
             **run.record(),
             "seconds": round(seconds, 1),
             "epochs": epochs,
+            "budget": {"kind": kind, "amount": amount, **spent._asdict()},
             "resolved": classifier.resolved,
             "weights_sha256": weights_sha256,
             "data_sha256": prepared.data_sha256,
@@ -139,8 +148,9 @@ def train(name: str, settings: Params, prepared: Prepared, seed: int) -> tuple[P
             "versions": libraries,
         }
         (folder / RUN / "run.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        for file, columns, rows in (("history.csv", HISTORY, history), ("steps.csv", STEPS, steps)):
-            pd.DataFrame(rows, columns=columns).to_csv(folder / RUN / file, index=False, float_format="%.6g")
+        curves = (("history", HISTORY, history), ("steps", STEPS, steps), ("learning", LEARNING, learning))
+        for curve, columns, rows in curves:
+            pd.DataFrame(rows, columns=columns).to_csv(folder / RUN / f"{curve}.csv", index=False, float_format="%.6g")
         (folder / RUN / PARAMS).write_text(params_yaml, encoding="utf-8")
         (folder / CONFIGURATION).write_text(marker, encoding="utf-8")
     return finished, checkpoints

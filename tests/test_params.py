@@ -27,12 +27,17 @@ def read(tmp_path):
 def test_what_may_be_changed(read):
     shipped = read()
     assert shipped.data.origin == shipped.data.url
-    assert shipped.epochs("vit_scratch") == shipped.budget.epochs == 1
+    assert shipped.length("vit_scratch") == {"epochs": shipped.budget.epochs} == {"epochs": 1}
     wide = shipped.model("vit_scratch").model_dump() | {"embed_dim": 384, "num_heads": 6, "muon_lr": "2e-3"}
     changed = read(
         {
             "data.source": "demo",
-            "budget.epochs": 3,
+            "budget.epochs": None,
+            "budget.minutes": 4,
+            "budget.seeds": 3,
+            "seed": 5,
+            "models.mobilenet_transfer.finetune": "head",
+            "models.mobilenet_transfer.epochs": 7,
             "models.vit_transfer.epochs": 5,
             "models.vit_wide": wide,  # of the same classifier
             "export.int8": {"vit_transfer": "static"},
@@ -41,7 +46,10 @@ def test_what_may_be_changed(read):
     )
     assert changed.data.origin.endswith("demo.py")
     assert (SHIPPED.parent / changed.data.origin).is_file()
-    assert [changed.epochs(name) for name in ("vit_transfer", "vit_scratch")] == [5, 3]
+    assert changed.length("vit_transfer") == {"epochs": 5}
+    assert changed.length("vit_scratch") == {"minutes": 4.0}
+    assert changed.length("mobilenet_transfer") == {"epochs": 1}, "a head is fitted in one pass"
+    assert list(changed.seeds) == [5, 6, 7]
     assert changed.model("vit_wide").embed_dim == 384
     assert changed.model("vit_wide").muon_lr == 0.002  # for YAML 1.1 a text
     assert changed.export.int8.get("vit_scratch") is None
@@ -55,6 +63,13 @@ def test_what_may_be_changed(read):
         ({"budget.train_fraction": 0}, ["budget.train_fraction = 0", "greater than 0"]),
         ({"budget.epochs": "many"}, ["budget.epochs = 'many'", "valid integer"]),
         ({"budget.epochs": True}, ["budget.epochs = True", "valid integer"]),
+        (
+            {"budget.minutes": 4},
+            ["budget: one of epochs, images and minutes", "epochs = 1, images = None, minutes = 4"],
+        ),
+        ({"budget.epochs": None}, ["budget: one of", "not epochs = None, images = None, minutes = None"]),
+        ({"budget.epochs": None, "budget.minutes": 0}, ["budget.minutes = 0", "greater than 0"]),
+        ({"seed": 2**32 - 2, "budget.seeds": 3}, ["seed = 4294967294 and budget.seeds = 3"]),
         ({"seed": 2**32}, ["seed = 4294967296", "less than 4294967296"]),
         ({"data.sha256": "abc"}, ["data.sha256 = 'abc'", "should match"]),
         ({"export.int8.resnet": "static"}, ["export.int8 names resnet", "vit_scratch, vit_transfer"]),

@@ -16,6 +16,8 @@ from stages.common import paths
 from stages.common.errors import UserError
 from stages.common.settings import ClassifierSettings, Compute, Count, Fraction, Positive, Section, Seed
 
+KINDS = ("epochs", "images", "minutes")  # of budgets
+
 
 def classifier_names() -> list[str]:
     """The classifiers there are, sorted: the folders beside this file that hold a settings.py."""
@@ -55,11 +57,21 @@ class Data(Section):
 
 
 class Budget(Section):
-    """What every model may spend unless it says otherwise."""
+    """What every model may spend unless it says otherwise: epochs, images or minutes, one of them."""
 
-    epochs: Count
+    epochs: Count | None
+    images: Count | None
+    minutes: Positive | None
     train_fraction: Annotated[Fraction, Field(gt=0)]
     seeds: Count
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        kinds = {kind: getattr(self, kind) for kind in KINDS}
+        if len([amount for amount in kinds.values() if amount is not None]) != 1:
+            given = ", ".join(f"{kind} = {amount}" for kind, amount in kinds.items())
+            raise ValueError(f"one of epochs, images and minutes must be a number, the others null, not {given}")
+        return self
 
 
 class Robustness(Section):
@@ -140,9 +152,17 @@ class Params(Section):
             raise UserError(f"{paths.PARAMS} has no model {name!r}: its models are {', '.join(self.models)}")
         return self.models[name]
 
-    def epochs(self, name: str) -> int:
-        """How many epochs a model trains: its own number, else the budget's."""
-        return self.model(name).epochs or self.budget.epochs
+    def length(self, name: str) -> dict[str, float]:
+        """How long a model trains: its own number of epochs, else the budget's epochs, images or minutes, by that name.
+
+        A head alone is fitted in one pass.
+        """
+        model = self.model(name)
+        if getattr(model, "finetune", None) == "head":
+            return {"epochs": 1}
+        if model.epochs:
+            return {"epochs": model.epochs}
+        return self.budget.model_dump(include=set(KINDS), exclude_none=True)
 
 
 def read(file: Path = paths.PARAMS) -> Params:

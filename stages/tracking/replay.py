@@ -25,6 +25,7 @@ from stages.tracking.store import Store
 RECORD = "run.json"
 HISTORY = "history.csv"
 STEPS = "steps.csv"
+LEARNING = "learning.csv"
 REPLAYED = "replayed"  # tag
 
 
@@ -33,7 +34,7 @@ class TrainingRecord:
     """A training that is over, as `train` wrote it down.
 
     ended: milliseconds since 1970, UTC.
-    history, steps: see runs.curves.
+    history, steps, learning: see runs.curves.
     """
 
     description: RunDescription
@@ -41,15 +42,16 @@ class TrainingRecord:
     weights_sha256: str
     history: list[dict[str, float]]
     steps: list[dict[str, float]]
+    learning: list[dict[str, float]]
 
     @classmethod
     def read(cls, folder: str | Path) -> Self:
-        """Read run.json, history.csv, steps.csv and params.yaml; UserError where one of the first two is missing, or
-        any is damaged."""
+        """Read run.json, history.csv, steps.csv, learning.csv and params.yaml; UserError where one of the first two is
+        missing, or any is damaged."""
         folder = Path(folder)
         try:
             record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-            file = folder / PARAMS  # neither this nor STEPS is there of trainings of former versions
+            file = folder / PARAMS  # neither this nor STEPS and LEARNING are there of trainings of former versions
             description = RunDescription(
                 name=record["model"],
                 params=record["params"],
@@ -59,9 +61,9 @@ class TrainingRecord:
                 training_id=record[TRAINING_ID],
                 files={PARAMS: file.read_text(encoding="utf-8")} if file.is_file() else {},
             )
-            steps = _rows(folder / STEPS) if (folder / STEPS).is_file() else []
-            ended = from_iso(record["ended"])
-            return cls(description, ended, record[WEIGHTS_SHA256], _rows(folder / HISTORY), steps)
+            ended, weights_sha256 = from_iso(record["ended"]), record[WEIGHTS_SHA256]
+            steps, learning = (_rows(at) if (at := folder / name).is_file() else [] for name in (STEPS, LEARNING))
+            return cls(description, ended, weights_sha256, _rows(folder / HISTORY), steps, learning)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{folder} holds no record of a training ({error!r}): train the model again") from error
 
@@ -87,7 +89,7 @@ def ensure_run(client: MlflowClient, store: Store, experiment: str, training: Tr
     for run_id in find_runs(client, experiment_id, {TRAINING_ID: described.training_id}):
         client.delete_run(run_id)
     run_id = described.create(client, experiment_id)
-    log_metrics(client, run_id, curves(training.history, training.steps, described.started))
+    log_metrics(client, run_id, curves(training.history, training.steps, training.learning, described.started))
     client.set_tag(run_id, REPLAYED, "true")
     client.set_terminated(run_id, "FINISHED", end_time=training.ended)
     return run_id

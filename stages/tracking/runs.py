@@ -93,15 +93,17 @@ def find_runs(client: MlflowClient, experiment_id: str, tags: Mapping[str, str],
     return [run.info.run_id for run in client.search_runs([experiment_id], " and ".join(conditions))]
 
 
-def curves(history: Rows, steps: Rows, started: int) -> list[Metric]:
-    """The curves of a training, at the times when they were measured; those of single steps as `step_<name>`.
+def curves(history: Rows, steps: Rows, learning: Rows, started: int) -> list[Metric]:
+    """The curves of a training, at the times when they were measured; those of single steps as `step_<name>`, those on
+    few validation images as `learning_<name>`.
 
     history: one row per epoch: `epoch` from 1, `seconds` since the start, and the metrics. steps: the same of `step`s.
-    started: milliseconds since 1970, UTC.
+    learning: the same, by the number of `images` seen. started: milliseconds since 1970, UTC.
     """
+    axes = ((history, "epoch", ""), (steps, "step", "step_"), (learning, "images", "learning_"))
     return [
-        Metric(prefix + name, value, started + round(row["seconds"] * 1000), int(row[axis]))
-        for rows, axis, prefix in ((history, "epoch", ""), (steps, "step", "step_"))
+        Metric(prefix + name, value, started + round(row["seconds"] * 1000), math.ceil(row[axis]))
+        for rows, axis, prefix in axes
         for row in rows
         for name, value in row.items()
         if name not in (axis, "seconds")
@@ -155,15 +157,23 @@ class TrainingRun:
 
     @classmethod
     def start(
-        cls, store: Store, experiment: str, name: str, *, history: Rows = (), steps: Rows = (), **described: Any
+        cls,
+        store: Store,
+        experiment: str,
+        name: str,
+        *,
+        history: Rows = (),
+        steps: Rows = (),
+        learning: Rows = (),
+        **described: Any,
     ) -> Self:
         """Begin a run called `name`; described: see RunDescription.
 
-        training_id, started, history, steps: of a training that was interrupted and is resumed: so is its run. The rows
-        of history and steps (see curves) that the run lacks are logged again.
+        training_id, started, history, steps, learning: of a training that was interrupted and is resumed: so is its
+        run. The rows of the last three (see curves) that the run lacks are logged again.
         """
         run = cls(store, experiment, RunDescription(name, **described))
-        before = curves(history, steps, run.description.started)
+        before = curves(history, steps, learning, run.description.started)
         run._thread = threading.Thread(target=run._follow, args=(before,), name="tracking", daemon=True)
         run._thread.start()
         return run
@@ -173,13 +183,17 @@ class TrainingRun:
         """The run's id; None as long as the store has not answered, and for good where tracking failed."""
         return None if self._failed else self._run_id
 
-    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Metrics after an epoch, counted from 1, under their own names."""
-        self._log(epoch, metrics)
+    def log_epoch(self, epoch: float, metrics: Mapping[str, float]) -> None:
+        """Metrics after an epoch, counted from 1, the last maybe a part of one, under their own names."""
+        self._log(math.ceil(epoch), metrics)
 
     def log_step(self, step: int, metrics: Mapping[str, float]) -> None:
         """Metrics after an optimizer step, counted from 1, as `step_<name>`."""
         self._log(step, {f"step_{name}": value for name, value in metrics.items()})
+
+    def log_learning(self, images: int, metrics: Mapping[str, float]) -> None:
+        """Metrics on few validation images after so many training images, as `learning_<name>`."""
+        self._log(images, {f"learning_{name}": value for name, value in metrics.items()})
 
     def finish(self, status: Status = "FINISHED", tags: Mapping[str, str] | None = None) -> None:
         """End the run, once; tags: what is known only now, `weights_sha256` among it. Waits a few seconds at most."""

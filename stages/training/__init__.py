@@ -2,6 +2,7 @@
 
 from importlib import import_module
 from types import ModuleType
+from typing import NamedTuple
 
 from stages.common.errors import UserError
 from stages.common.settings import Compute, process_rank
@@ -9,7 +10,16 @@ from stages.models.base import Classifier, FinetunedClassifier
 from stages.training.batches import Batches, LabeledImages
 from stages.training.checkpoints import Checkpoints
 from stages.training.head import FeatureCache, fit_head
-from stages.training.progress import Progress, Reporter
+from stages.training.progress import Progress, Reporter, few_rows
+
+
+class Spent(NamedTuple):
+    """What a training took: optimizer steps (None: a head was fitted at once), images seen, those of each pass counted
+    anew, and the seconds of a step where they were measured beforehand."""
+
+    steps: int | None
+    images: int
+    step_seconds: float | None = None
 
 
 def resolve(classifier: Classifier, compute: Compute) -> None:
@@ -30,14 +40,21 @@ def fit(
     train: LabeledImages,
     val: LabeledImages,
     *,
-    epochs: int,
+    epochs: int | None = None,
+    images: int | None = None,
+    minutes: float | None = None,
     compute: Compute,
     reporter: Reporter | None = None,
     checkpoints: Checkpoints | None = None,
     features: FeatureCache | None = None,
-) -> None:
-    """Train on `train` for `epochs` passes and measure on `val` after each; shows a progress bar.
+    learning: bool = False,
+) -> Spent:
+    """Train on `train` and measure on `val` after each pass and at the end; shows a progress bar.
 
+    epochs, images, minutes: one of them, how long: passes, images seen (in whole batches), or the time of so many
+    optimizer steps as a short measurement of their speed lets expect, validation not included. A head alone is fitted
+    in one pass, whatever they say.
+    learning: measure some images of `val` now and then within the training, too, as Reporter.on_learning says.
     reporter: None reports nowhere and shows no bar.
     checkpoints: where to resume from, if there is one, and where to leave others.
     features: where a frozen backbone's features are kept, if the classifier trains a head alone.
@@ -49,13 +66,15 @@ def fit(
     if _trains_head_alone(classifier):
         assert isinstance(classifier, FinetunedClassifier)
         classifier.resolved["head_C"] = fit_head(classifier, train, val, reporter, features)
-        return
+        return Spent(None, len(train.labels))
     name, resolved = classifier.settings.classifier, classifier.resolved
     if not reporter.is_silent:
         where = f"{resolved['device']}, {resolved['threads']} CPU threads"
         print(f"{name}: training with seed {classifier.seed} in {resolved['precision']} on {where}", flush=True)
     batches = Batches.of(train, classifier.settings, classifier.seed)
-    progress = Progress(name, batches, epochs, classifier.num_classes, reporter, checkpoints)
+    steps = None if minutes else batches.steps_to(images or (epochs or 0) * len(train.labels))
+    few = LabeledImages(*(part[few_rows(val)] for part in val)) if learning else None
+    progress = Progress(name, batches, steps, classifier.num_classes, reporter, checkpoints, few, minutes)
     engine = _engine(classifier, "loop")
     try:
         engine.train(classifier, val, progress, compute)
@@ -67,6 +86,7 @@ def fit(
         ) from error
     finally:
         progress.close()
+    return Spent(progress.steps, batches.images_until(progress.steps), progress.step_seconds)
 
 
 def _trains_head_alone(classifier: Classifier) -> bool:

@@ -64,11 +64,15 @@ class Batches:
     def __len__(self) -> int:
         return -(-len(self.examples.labels) // self.batch_size)
 
-    def images_between(self, step: int, end: int) -> int:
-        """How many images the optimizer steps from `step` up to `end` (from 0, all in one epoch) see."""
-        first = step // len(self) * len(self)
-        seen = [min((s - first) * self.batch_size, len(self.examples.labels)) for s in (step, end)]
-        return seen[1] - seen[0]
+    def images_until(self, step: int) -> int:
+        """How many images the first `step` optimizer steps see, those of every epoch counted anew."""
+        epoch, rest = divmod(step, len(self))
+        return epoch * len(self.examples.labels) + rest * self.batch_size
+
+    def steps_to(self, images: int) -> int:
+        """How many optimizer steps it takes to see so many images."""
+        epoch, rest = divmod(images, len(self.examples.labels))
+        return epoch * len(self) - (-rest // self.batch_size)
 
     def batch(self, epoch: int, index: int, order: np.ndarray | None = None) -> Batch:
         """Batch `index` of `epoch`, both from 0."""

@@ -14,7 +14,7 @@ import numpy as np
 from stages.common.files import json_sha256
 from stages.models.base import FinetunedClassifier
 from stages.training.batches import LabeledImages
-from stages.training.progress import Reporter, progress_bar
+from stages.training.progress import Reporter, few_rows, progress_bar
 
 BATCH = 256  # images at a time
 # Inverse strengths of the L2 penalty (scikit-learn's C), on features of unit variance and the sum of all losses.
@@ -93,6 +93,9 @@ def fit_head(
     train_loss, train_top1 = _loss_and_top1(train_features, train.labels, weight, bias)
     val_loss, val_top1 = _loss_and_top1(val_features, val.labels, weight, bias)
     metrics = {"train_loss": train_loss, "train_top1": train_top1, "val_loss": val_loss, "val_top1": val_top1}
+    few = few_rows(val)
+    loss, top1 = _loss_and_top1(val_features[few], val.labels[few], weight, bias)
+    reporter.on_learning(len(train.labels), {"val_top1": top1, "val_loss": loss})
     reporter.on_epoch(1, metrics | {"learning_rate": 0.0})
     return best
 

@@ -24,10 +24,12 @@ class Reports:
 
     def __init__(self) -> None:
         self.steps: list[tuple[int, dict[str, float]]] = []
-        self.epochs: list[tuple[int, dict[str, float]]] = []
+        self.epochs: list[tuple[float, dict[str, float]]] = []
+        self.learning: list[tuple[int, dict[str, float]]] = []
         self.reporter = Reporter(
             on_step=lambda step, metrics: self.steps.append((step, metrics)),
             on_epoch=lambda epoch, metrics: self.epochs.append((epoch, metrics)),
+            on_learning=lambda images, metrics: self.learning.append((images, metrics)),
         )
 
 
@@ -48,16 +50,20 @@ def assert_resumes(make: Callable[[], Classifier], folder: Path, *interruptions:
         reporter = replace(reports.reporter, on_step=interrupt)
         train, val = tinted(16 * 40 - 3), tinted(50, seed=1)
         with suppress(Interrupted):
-            fit(classifier, train, val, epochs=3, compute=CPU, reporter=reporter, checkpoints=checkpoints)
+            options = {"compute": CPU, "reporter": reporter, "checkpoints": checkpoints, "learning": True}
+            fit(classifier, train, val, epochs=3, **options)
         return reports, classifier.save_weights(folder).read_bytes()
 
     expected, weights = run()
     assert [step for step, _ in expected.steps] == [20, 40, 60, 80, 100, 120]
     assert [epoch for epoch, _ in expected.epochs] == [1, 2, 3]
+    assert len(expected.learning) == 10
     for last_step in (*interruptions, 120):
         resumed, found = run(Checkpoints(folder / "checkpoints", {}, minutes=1e-9), last_step)
     assert resumed.steps == expected.steps[interruptions[-1] // 20 :]
     assert resumed.epochs == expected.epochs[interruptions[-1] // 40 :]
+    # Points of 12 steps each; the checkpoint after the interruption's step holds those before it.
+    assert resumed.learning == expected.learning[interruptions[-1] // 12 :]
     assert found == weights
 
 

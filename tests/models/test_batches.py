@@ -23,8 +23,18 @@ def test_an_epoch_visits_every_example_once_and_leaves_it_as_it_is(examples):
     assert (len(batches), {batch.share for batch in seen}) == (4, {1})
     assert sorted(np.concatenate([batch.labels for batch in seen])) == list(range(50))
     np.testing.assert_array_equal(seen[0].images, examples.images[seen[0].labels])
-    steps = [(0, 4), (2, 4), (4 * 3 + 3, 4 * 4), (5, 5)]
-    assert [batches.images_between(*pair) for pair in steps] == [50, 18, 2, 0]
+    assert [batches.images_until(step) for step in (0, 2, 4, 4 * 3 + 3)] == [0, 32, 50, 198]
+    assert [batches.steps_to(images) for images in (0, 1, 16, 17, 50, 51, 198, 199, 200)] == [
+        0,
+        1,
+        1,
+        2,
+        4,
+        5,
+        15,
+        16,
+        16,
+    ]
 
 
 @pytest.mark.parametrize(

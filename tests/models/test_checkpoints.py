@@ -1,6 +1,7 @@
 """Checkpoints on disk: whole or not at all, for the same training or for none."""
 
 import json
+import time
 
 import pytest
 
@@ -41,6 +42,15 @@ def test_the_time_before_the_crash_counts(checkpoints):
     first._started -= 100  # it has run for so many seconds
     save(first)
     assert checkpoints().seconds == pytest.approx(100, abs=5)
+
+
+def test_the_clock_stands_still_while_it_is_paused(checkpoints):
+    running = checkpoints()
+    before = running.seconds
+    with pytest.raises(KeyboardInterrupt), running.paused():
+        time.sleep(0.5)
+        raise KeyboardInterrupt
+    assert running.seconds - before < 0.4
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What every classifier does, whatever its framework: learn, report, save, load, and stop with one line."""
 
 import random
+import time
 
 import keras
 import numpy as np
@@ -13,7 +14,8 @@ from stages.common.errors import UserError
 from stages.models import classifier_class, load, save
 from stages.training import fit, runs_in_processes
 from stages.training.batches import LabeledImages
-from stages.training.progress import Reporter
+from stages.training.checkpoints import Checkpoints
+from stages.training.progress import Reporter, few_rows
 from tests.models.conftest import assert_resumes
 from tests.models.small import CPU, SMALL, classifier, tinted
 
@@ -49,6 +51,62 @@ def test_training_learns_and_reports_what_the_network_does(make, reports, tmp_pa
     assert trained.resolved["weights"] == "random"
     assert (trained.resolved["precision"], trained.resolved["device"]) == ("float32", "cpu")
     assert trained.resolved["threads"] >= 1
+
+
+def test_points_within_a_training_are_measured_on_the_network_as_it_is_and_change_nothing(make, reports, tmp_path):
+    train, val, weights = tinted(650), tinted(300, seed=1), []
+    for learning in (False, True):
+        trained = make()
+        fit(trained, train, val, epochs=2, compute=CPU, reporter=reports.reporter, learning=learning)
+        weights.append(trained.save_weights(tmp_path).read_bytes())
+    assert weights[0] == weights[1]
+    assert reports.epochs[:2] == reports.epochs[2:]
+    assert reports.steps[: len(reports.steps) // 2] == reports.steps[len(reports.steps) // 2 :]
+    assert [images for images, _ in reports.learning] == [144, 272, 400, 528, 650, 794, 922, 1050, 1178, 1300]
+    assert reports.learning[4][1]["val_top1"] == pytest.approx(reports.epochs[0][1]["val_top1"])
+    last = reports.learning[-1][1]
+    assert (last["val_loss"], last["val_top1"]) == pytest.approx(
+        loss_and_top1(trained.logits(val.images), val.labels), abs=1e-4
+    )
+
+
+def test_of_many_validation_images_a_thousand_are_measured_within_a_training():
+    val = tinted(1200)
+    rows = few_rows(val)
+    assert len(set(rows)) == 1000
+    assert rows.tolist() == sorted(rows) == few_rows(val).tolist()
+    assert rows[-1] > 1100
+    assert few_rows(tinted(30)).tolist() == list(range(30))
+
+
+def test_a_budget_of_images_ends_within_a_pass_and_one_of_minutes_is_the_same_training(
+    make, reports, tmp_path, monkeypatch
+):
+    train, val = tinted(16 * 12 + 5), tinted(40, seed=1)
+    assert fit(make(), train, val, images=400, compute=CPU, reporter=reports.reporter) == (
+        2 * 13 + 1,
+        2 * 197 + 16,
+        None,
+    )
+    passes = [epoch for epoch, _ in reports.epochs]
+    assert passes == [1, 2, pytest.approx(410 / 197, abs=1e-3)]
+    last = reports.epochs[-1][1]
+    assert last["learning_rate"] < reports.epochs[0][1]["learning_rate"], "the schedule ends where the training does"
+
+    checkpoints = Checkpoints(tmp_path / "checkpoints", {}, minutes=5)
+    timed = make()
+    spent = fit(timed, train, val, minutes=0.002, compute=CPU, checkpoints=checkpoints)
+    assert spent.steps == max(1, round(0.12 / spent.step_seconds))
+    counted = make()
+    assert fit(counted, train, val, images=spent.images, compute=CPU) == (spent.steps, spent.images, None)
+    found = [trained.save_weights(tmp_path).read_bytes() for trained in (timed, counted)]
+    assert found[0] == found[1]
+    # Resumed, on a machine of another speed: the steps are those of its first start.
+    monkeypatch.setattr(time, "perf_counter", lambda: pytest.fail("it measured again"))
+    resumed = make()
+    again = Checkpoints(tmp_path / "checkpoints", {}, minutes=5)
+    assert fit(resumed, train, val, minutes=0.002, compute=CPU, checkpoints=again) == spent
+    assert resumed.save_weights(tmp_path).read_bytes() == found[0]
 
 
 def test_the_seed_decides_every_bit_and_the_callers_random_numbers_stay(make, tmp_path):

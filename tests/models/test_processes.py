@@ -54,12 +54,13 @@ def train(folder: Path, name: str, processes: int) -> None:
     compute = CPU.model_copy(update={"devices": processes, "strategy": "ddp" if processes > 1 else "auto"})
     kind.configure(compute)
     classifier, reports = kind(settings, num_classes=4, image_size=32), Reports()
-    fit(classifier, tinted(images), tinted(VAL, seed=1), epochs=EPOCHS, compute=compute, reporter=reports.reporter)
+    options = {"compute": compute, "reporter": reports.reporter, "learning": True}
+    fit(classifier, tinted(images), tinted(VAL, seed=1), epochs=EPOCHS, **options)
     weights = folder / name / f"process {process_rank()}"
     weights.mkdir(parents=True)
     classifier.save_weights(weights)
     if process_rank() == 0:
-        (folder / name / "reports.json").write_text(json.dumps(reports.epochs + reports.steps))
+        (folder / name / "reports.json").write_text(json.dumps(reports.epochs + reports.steps + reports.learning))
 
 
 def run(*arguments: str) -> None:
@@ -82,7 +83,7 @@ def together(tmp_path_factory) -> Path:
 def assert_the_same(one: Path, two: Path) -> None:
     """Reports and weights of a training by one process and by two."""
     expected, found = (json.loads((folder / "reports.json").read_text()) for folder in (one, two))
-    assert len(found) > EPOCHS, "no report within an epoch"
+    assert len(found) > EPOCHS + 10, "no report within an epoch"
     for (number, alone), (same, shared) in zip(expected, found, strict=True):
         assert number == same
         assert shared == pytest.approx(alone, rel=1e-4)

@@ -16,7 +16,7 @@ IMAGES = np.zeros((90, 4, 4, 3), np.uint8)
 def progress(reports):
     """Of two epochs of 45 steps with two images each, 100 classes."""
     batches = Batches(LabeledImages(IMAGES, np.zeros(90, np.int64)), batch_size=2, seed=0)
-    return Progress("some_net", batches, 2, 100, reports.reporter)
+    return Progress("some_net", batches, 90, 100, reports.reporter)
 
 
 def test_reports_are_means_of_what_was_seen_since_the_last(progress, reports):

@@ -3,6 +3,7 @@
 Keras' own BackupAndRestore restores an epoch, not a step, and writes in place; Steps takes its part here.
 """
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from stages.common.settings import Compute
 from stages.models.keras_engine import session
 from stages.models.keras_engine.model import KerasClassifier, Phase, leaf_layers
 from stages.training.batches import Batches, LabeledImages
-from stages.training.progress import REPORT_EVERY, Progress
+from stages.training.progress import PROBE_WARM_UP, REPORT_EVERY, Progress
 
 VALIDATION_BATCH = 256  # images
 
@@ -24,7 +25,27 @@ def train(classifier: KerasClassifier, val: LabeledImages, progress: Progress, c
     if compute.deterministic:
         tf.config.experimental.enable_op_determinism()  # for the rest of the process
     with session.seeded(classifier.seed):
+        progress.plan(lambda: step_seconds(classifier, progress))
+    with session.seeded(classifier.seed):
         _train(classifier, val, progress)
+
+
+def step_seconds(classifier: KerasClassifier, progress: Progress) -> float:
+    """How long an optimizer step takes, the mean over all phases: of other networks of the same shape."""
+    batches, steps, total = progress.batches, progress.probe().steps, 0.0
+    for phase in classifier.phases(steps):
+        ends: list[float] = []
+        watch = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda *_, ends=ends: ends.append(time.perf_counter())
+        )
+        model = compiled((phase.build or classifier.build)(_policy(classifier)), phase, _smoothing(classifier))
+        needed, epoch = PROBE_WARM_UP + phase.steps, 0
+        while phase.steps and len(ends) < needed:
+            data = Data(batches, classifier.num_classes, epoch, 0, min(len(batches), needed - len(ends)))
+            model.fit(data, shuffle=False, verbose=0, callbacks=[watch])
+            epoch += 1
+        total += ends[-1] - ends[PROBE_WARM_UP - 1] if phase.steps else 0.0
+    return total / steps
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -33,11 +54,9 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def _train(classifier: KerasClassifier, val: LabeledImages, progress: Progress) -> None:
-    batches, precision = progress.batches, classifier.resolved["precision"]
+    batches, policy = progress.batches, _policy(classifier)
     # Networks of other precision or size share the weights' values, not the layers: those compute in theirs for good.
-    policy = "float32" if precision == "float32" else f"mixed_{precision}"
-    networks = {None: classifier.network if precision == "float32" else classifier.build(policy)}
-    label_smoothing = getattr(classifier.settings, "label_smoothing", 0.0)
+    networks = {None: classifier.network if policy == "float32" else classifier.build(policy)}
     checkpoint = progress.checkpoints.latest if progress.checkpoints else None
     if checkpoint:
         progress.resume(checkpoint.progress)
@@ -51,7 +70,7 @@ def _train(classifier: KerasClassifier, val: LabeledImages, progress: Progress) 
             continue
         if phase.build and phase.build not in networks:
             networks[phase.build] = phase.build(policy)
-        before, model = model, compiled(networks[phase.build], phase, label_smoothing)
+        before, model = model, compiled(networks[phase.build], phase, _smoothing(classifier))
         _assign(model.variables, before.variables)
         if checkpoint and start < steps.step:
             with np.load(checkpoint.file, allow_pickle=False) as arrays:
@@ -61,6 +80,7 @@ def _train(classifier: KerasClassifier, val: LabeledImages, progress: Progress) 
         while steps.step < end:  # as far as the epoch goes: steps counts along
             epoch, first = divmod(steps.step, len(batches))
             stop = min(len(batches), first + end - steps.step)
+            is_last = progress.is_last_of_epoch(steps.step - first + stop)
             model.fit(
                 Data(batches, classifier.num_classes, epoch, first, stop),
                 initial_epoch=epoch,
@@ -68,7 +88,7 @@ def _train(classifier: KerasClassifier, val: LabeledImages, progress: Progress) 
                 shuffle=False,
                 verbose=0,
                 callbacks=[steps],
-                validation_data=validation if stop == len(batches) else None,
+                validation_data=validation if is_last else None,
                 validation_batch_size=VALIDATION_BATCH,
             )
     _assign(classifier.network.variables, model.variables)
@@ -105,10 +125,12 @@ class Steps(keras.callbacks.Callback):
         self.step += 1
         self.logs = logs
         self.progress.advance()
-        if self.step % REPORT_EVERY == 0:
+        is_report = self.step % REPORT_EVERY == 0
+        if is_report:
             self.close_window()
-            if self.progress.checkpoint_is_due():
-                self.save()
+        self.progress.learning_point(self.step, self.measure)
+        if is_report and self.progress.checkpoint_is_due():
+            self.save()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         self.close_window()
@@ -118,12 +140,22 @@ class Steps(keras.callbacks.Callback):
 
     def close_window(self) -> None:
         """Count what was seen since the last report."""
-        size = self.progress.batches.images_between(self.progress.step, self.step)
+        seen = self.progress.batches.images_until
+        size = seen(self.step) - seen(self.progress.step)
         if size:
             rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
             # Keras' metrics are means since their last reset.
             self.progress.add(self.step, self.logs["loss"] * size, self.logs["top1"] * size, learning_rate=rate)
             self.model.reset_metrics()
+
+    def measure(self, val: LabeledImages) -> tuple[float, float]:
+        """Loss in nats and top-1 of the network as it is; Keras' own evaluate would reset the metrics of fit."""
+        starts = range(0, len(val.labels), VALIDATION_BATCH)
+        logits = np.concatenate(
+            [self.model.predict_on_batch(val.images[start : start + VALIDATION_BATCH]) for start in starts]
+        )
+        losses = keras.losses.sparse_categorical_crossentropy(val.labels, logits, from_logits=True)
+        return float(keras.ops.mean(losses)), float((logits.argmax(axis=1) == val.labels).mean())
 
     def save(self) -> None:
         """A checkpoint: the model's variables, the states of its random numbers among them, and the optimizer's."""
@@ -133,6 +165,15 @@ class Steps(keras.callbacks.Callback):
                 np.savez(stream, *(np.asarray(value) for value in _state(self.model)))
 
         self.progress.save(write)
+
+
+def _policy(classifier: KerasClassifier) -> str:
+    precision = classifier.resolved["precision"]
+    return "float32" if precision == "float32" else f"mixed_{precision}"
+
+
+def _smoothing(classifier: KerasClassifier) -> float:
+    return getattr(classifier.settings, "label_smoothing", 0.0)
 
 
 def _state(model: keras.Model) -> list[Any]:

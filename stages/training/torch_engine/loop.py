@@ -6,9 +6,12 @@ batch, the learning rate, the random numbers of dropout. A checkpoint holds weig
 so far.
 """
 
+import copy
 import logging
 import math
 import os
+import time
+from itertools import chain, count
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +24,7 @@ from stages.common.errors import UserError
 from stages.common.settings import Compute, started_processes
 from stages.models.torch_engine.model import TorchClassifier
 from stages.training.batches import Batch, LabeledImages
-from stages.training.progress import REPORT_EVERY, Progress
+from stages.training.progress import PROBE_WARM_UP, REPORT_EVERY, Progress
 from stages.training.torch_engine.device import accelerator
 
 FABRIC_PRECISION: dict[str, Literal["32-true", "bf16-mixed"]] = {"float32": "32-true", "bfloat16": "bf16-mixed"}
@@ -47,8 +50,14 @@ def train(classifier: TorchClassifier, val: LabeledImages, progress: Progress, c
     classifier.resolved["processes"] = fabric.world_size
     set_deterministic(compute.deterministic)
     with torch.random.fork_rng(devices=[]):
+        progress.plan(lambda: step_seconds(classifier, val, progress, fabric), fabric.broadcast)
         _Loop(classifier, val, progress, fabric).run()
     classifier.network.cpu().eval()
+
+
+def step_seconds(classifier: TorchClassifier, val: LabeledImages, progress: Progress, fabric: Fabric) -> float:
+    """How long an optimizer step takes: of a copy, the classifier itself stays as it is."""
+    return _Loop(copy.deepcopy(classifier), val, progress.probe(), fabric).step_seconds()
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -127,13 +136,32 @@ class _Loop:
             for step, batch in enumerate(self.batches.epoch(epoch, first), self.progress.step):
                 self.train_on(batch, step)
                 self.progress.advance()
-                is_last = (step + 1) % len(self.batches) == 0
-                if (step + 1) % REPORT_EVERY == 0 or is_last:
+                is_last = self.progress.is_last_of_epoch(step + 1)
+                is_report = (step + 1) % REPORT_EVERY == 0 or is_last
+                if is_report:
                     self.close_window(step)
-                    if not is_last and self.fabric.broadcast(self.progress.checkpoint_is_due()):  # as rank 0 decides
-                        self.save()
-            self.progress.end_epoch(*self.validate())
+                self.progress.learning_point(step + 1, self.validate)
+                # As rank 0 decides.
+                if is_report and not is_last and self.fabric.broadcast(self.progress.checkpoint_is_due()):
+                    self.save()
+                if is_last:
+                    break
+            self.progress.end_epoch(*self.validate(self.val))
             self.save()
+
+    def step_seconds(self) -> float:
+        """How long a step takes, the mean over all of the training but some to warm up."""
+        self.network, self.optimizer = self.fabric.setup(self.network, self.optimizer)
+        self.network.train()
+        started = 0.0
+        batches = chain.from_iterable(self.batches.epoch(epoch) for epoch in count())
+        for step, batch in zip(range(-PROBE_WARM_UP, self.progress.steps), batches, strict=False):
+            if step == 0:
+                self.window.tolist()  # when the device has done what it was given
+                started = time.perf_counter()
+            self.train_on(batch, max(0, step))
+        self.window.tolist()
+        return (time.perf_counter() - started) / self.progress.steps
 
     def train_on(self, batch: Batch, step: int) -> None:
         """One optimizer step."""
@@ -171,15 +199,15 @@ class _Loop:
         self.progress.add(step + 1, loss, correct, learning_rate=highest)
 
     @torch.no_grad()
-    def validate(self) -> tuple[float, float]:
-        """Loss in nats and top-1 on the validation images, each process measuring every so many-th batch."""
+    def validate(self, val: LabeledImages) -> tuple[float, float]:
+        """Loss in nats and top-1 on validation images, each process measuring every so many-th batch."""
         self.classifier.before_step(1.0)
         self.network.eval()
         sums = torch.zeros(2, dtype=torch.float64)
-        starts = range(0, len(self.val.labels), VALIDATION_BATCH)
+        starts = range(0, len(val.labels), VALIDATION_BATCH)
         for start in starts[self.fabric.global_rank :: self.fabric.world_size]:
             rows = slice(start, start + VALIDATION_BATCH)
-            images, labels = (torch.from_numpy(np.array(part[rows])).to(self.fabric.device) for part in self.val)
+            images, labels = (torch.from_numpy(np.array(part[rows])).to(self.fabric.device) for part in val)
             # Not the network that DDP wraps: its processes would wait for one another at every batch.
             with self.fabric.autocast():
                 logits = self.classifier.network(images).float()
@@ -187,7 +215,7 @@ class _Loop:
             sums += torch.stack([loss, _correct(logits, labels)]).cpu()
         self.network.train()
         loss_sum, correct = self.sum_of_all(sums.float().to(self.fabric.device))
-        return loss_sum / len(self.val.labels), correct / len(self.val.labels)
+        return loss_sum / len(val.labels), correct / len(val.labels)
 
     def sum_of_all(self, sums: Tensor) -> list[float]:
         """Sums over all processes."""
