@@ -111,11 +111,11 @@ def test_it_is_due_after_so_many_minutes(checkpoints):
 
 
 def test_the_code_of_a_training_is_that_of_its_model_and_its_engine(monkeypatch, tmp_path):
-    read = set()
+    read, kind = set(), classifier_class("vit_scratch")
     original = module.Path.read_bytes
     monkeypatch.setattr(module.Path, "read_bytes", lambda file: read.add(file) or original(file))
-    digest = code_sha256(classifier_class("vit_scratch"))
-    assert (len(digest), digest) == (64, code_sha256(classifier_class("vit_scratch")))
+    digest = code_sha256(kind)
+    assert (len(digest), digest) == (64, code_sha256(kind))
     names = {file.relative_to(module.STAGES).as_posix() for file in read}
     assert {"models/base.py", "models/vit_scratch/vit.py", "training/batches.py", "common/settings.py"} <= names
     assert {"models/torch_engine/muon.py", "training/torch_engine/loop.py"} <= names

@@ -83,15 +83,12 @@ def test_a_budget_of_images_ends_within_a_pass_and_one_of_minutes_is_the_same_tr
     make, reports, tmp_path, monkeypatch
 ):
     train, val = tinted(16 * 12 + 5), tinted(40, seed=1)
-    assert fit(make(), train, val, images=400, compute=CPU, reporter=reports.reporter) == (
-        2 * 13 + 1,
-        2 * 197 + 16,
-        None,
-    )
+    spent = fit(make(), train, val, images=400, compute=CPU, reporter=reports.reporter)
+    assert spent == (2 * 13 + 1, 2 * 197 + 16, None)
     passes = [epoch for epoch, _ in reports.epochs]
     assert passes == [1, 2, pytest.approx(410 / 197, abs=1e-3)]
-    last = reports.epochs[-1][1]
-    assert last["learning_rate"] < reports.epochs[0][1]["learning_rate"], "the schedule ends where the training does"
+    first, last = (reports.epochs[index][1]["learning_rate"] for index in (0, -1))
+    assert last < 0.1 * first or first == pytest.approx(0.03), "the schedule, if there is one, ends with the training"
 
     checkpoints = Checkpoints(tmp_path / "checkpoints", {}, minutes=5)
     timed = make()
