@@ -9,7 +9,7 @@ from stages.common.errors import UserError, one_line_errors
 from stages.common.files import read_json, write_json
 from stages.data.dataset import Prepared
 from stages.evaluation import predictions
-from stages.inference.exported import Exported
+from stages.inference.exported import Exported, chosen
 from stages.inference.onnx_model import softmax
 from stages.models import params
 from stages.tracking import explorer
@@ -80,6 +80,7 @@ def _entry(model: str, prepared: Prepared, square: str) -> Entry:
         right=logits.argmax(axis=1) == val_labels,
         n_test=len(labels),
         plots=sorted(paths.PLOTS.glob(f"*_{model}.png")),
+        others=[TrainingRecord.read(run.with_name(seed)) for seed in chosen(model)["val_top1"] if seed != run.name],
     )
 
 

@@ -27,6 +27,7 @@ from stages.tracking.package import (
 from stages.tracking.registered_model import Decision, GateCandidate, RegisteredModel, Validation, model_id
 from stages.tracking.replay import TrainingRecord, ensure_run
 from stages.tracking.runs import WEIGHTS_SHA256, find_runs, log_metrics, now
+from stages.tracking.seeds import ensure_parent
 from stages.tracking.store import Store
 
 COMPARISON = "comparison"  # name of the run that compares the models
@@ -42,6 +43,7 @@ class Entry:
     right: (N,) bool, on which images of the validation split its top-1 is right.
     n_test: images of the test split, on which its metrics were measured.
     plots: of this model alone, for its run.
+    others: trainings of the same model with other seeds; they get runs, no versions.
     """
 
     package: Package
@@ -49,6 +51,7 @@ class Entry:
     right: np.ndarray
     n_test: int
     plots: Sequence[Path] = ()
+    others: Sequence[TrainingRecord] = ()
 
 
 def register(
@@ -82,6 +85,9 @@ def register(
         candidates = []
         for entry in entries:
             run_id = ensure_run(client, store, experiment, entry.training)
+            if others := [ensure_run(client, store, experiment, other) for other in entry.others]:
+                model, seeds = entry.package.exported.model, entry.package.metrics["seeds"]
+                ensure_parent(client, experiment_id, model, [run_id, *others], seeds)
             version = _ensure_version(registered, experiment_id, entry.package, run_id, train_images)
             number, metrics = str(version.version), entry.package.metrics
             _log_final_metrics(client, run_id, model_id(version), metrics)

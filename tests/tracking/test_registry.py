@@ -182,3 +182,27 @@ def test_a_folder_that_cannot_be_written_or_a_server_that_is_down_is_one_clear_e
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9"):
         Store.of_repository(root).client()
+
+
+def test_the_seeds_of_a_model_are_children_of_one_run_with_their_mean_and_spread(demo):
+    spread = {"val": {"mean": 0.45, "std": 0.05}, "test": {"mean": 0.4, "std": 0.02}}
+    entry, others = demo.entry("a", seed=1), [demo.entry("a", seed=seed).training for seed in (2, 3)]
+    entry = replace(
+        entry, others=others, package=replace(entry.package, metrics=entry.package.metrics | {"seeds": spread})
+    )
+    for _ in range(2):
+        demo.register(entry)
+        runs = demo.client.search_runs([demo.store.experiment(demo.client, "demo")])
+        [parent] = [run for run in runs if run.info.run_name == "a, 3 seeds"]
+        assert parent.info.status == "FINISHED"
+        expected = {"val/top1_mean": 0.45, "val/top1_std": 0.05, "test/top1_mean": 0.4, "test/top1_std": 0.02}
+        assert parent.data.metrics == expected
+        children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+        assert {run.data.tags["weights_sha256"] for run in children} == {
+            training.weights_sha256 for training in (entry.training, *others)
+        }
+        assert len(runs) == 1 + 3 + 1, "the parent, the seeds and the comparison"
+    assert demo.aliases == {"a": "1", "champion": "1"}, "one version, of the chosen seed"
+    spread["val"]["mean"] = 0.46  # measured anew
+    demo.register(entry)
+    assert demo.client.get_run(parent.info.run_id).data.metrics["val/top1_mean"] == 0.46
