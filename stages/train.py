@@ -2,9 +2,11 @@
 
 import json
 import shutil
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -15,6 +17,7 @@ from stages.common.files import json_sha256, replacing_folder
 from stages.common.settings import process_rank
 from stages.data.dataset import Prepared
 from stages.models import classifier_class, params, save
+from stages.models.base import Classifier
 from stages.models.params import Params
 from stages.tracking import lineage
 from stages.tracking.runs import PARAMS, WEIGHTS_SHA256, DatasetUsed, TrainingRun
@@ -22,11 +25,13 @@ from stages.tracking.store import Store
 from stages.training.batches import LabeledImages
 from stages.training.checkpoints import Checkpoints, code_sha256
 from stages.training.head import FeatureCache
-from stages.training.progress import Reporter, passes
+from stages.training.progress import Reporter
 
-HISTORY = ["epoch", "seconds", "train_loss", "train_top1", "val_loss", "val_top1", "learning_rate"]
-STEPS = ["step", "seconds", "train_loss", "train_top1", "learning_rate"]
-LEARNING = ["images", "seconds", "val_top1", "val_loss"]
+COLUMNS = {  # of the curves, a file each
+    "history": ["epoch", "seconds", "train_loss", "train_top1", "val_loss", "val_top1", "learning_rate"],
+    "steps": ["step", "seconds", "train_loss", "train_top1", "learning_rate"],
+    "learning": ["images", "seconds", "val_top1", "val_loss"],
+}
 # Changes to these are no change of the code: parameters are logged with the run, the rest is made by the pipeline.
 RECORDED_ELSEWHERE = (paths.PARAMS, "dvc.lock", paths.REPORTS)
 LIBRARIES = ("torch", "timm", "lightning", "tensorflow", "keras", "numpy")
@@ -62,19 +67,16 @@ def train(name: str, settings: Params, prepared: Prepared, seed: int) -> tuple[P
     training.resolve(classifier, compute)
 
     fraction = settings.budget.train_fraction
-    train = LabeledImages(*prepared.training(fraction, settings.data.seed))
-    val = LabeledImages(*prepared.split("val"))
     used = {"seed": seed, **length, "train_fraction": fraction, **model.model_dump(exclude={"epochs"})}
     where = compute.model_dump(exclude={"checkpoint_minutes"})
-    libraries = {library: version(library) for library in LIBRARIES}
-    of_features = {"data": prepared.data_sha256, "code": code_sha256(kind), "libraries": libraries}
+    of_features = {"data": prepared.data_sha256, "code": code_sha256(kind), "libraries": _libraries()}
     configuration = {"parameters": used, "compute": where, "resolved": classifier.resolved, **of_features}
     checkpoints = Checkpoints(paths.SCRATCH / f"checkpoints-{name}-{seed}", configuration, compute.checkpoint_minutes)
     fit = partial(
         training.fit,
         classifier,
-        train,
-        val,
+        LabeledImages(*prepared.training(fraction, settings.data.seed)),
+        LabeledImages(*prepared.split("val")),
         **length,
         compute=compute,
         checkpoints=checkpoints,
@@ -89,9 +91,20 @@ def train(name: str, settings: Params, prepared: Prepared, seed: int) -> tuple[P
         if training.runs_in_processes(classifier):
             fit()
         return finished, checkpoints
-    notes = checkpoints.notes  # of the same training, if it was interrupted
     read = {**used, "data.seed": settings.data.seed, **{f"compute.{key}": value for key, value in where.items()}}
-    params_yaml = paths.PARAMS.read_text(encoding="utf-8")
+    run = start_run(name, read, prepared, settings.data.origin, checkpoints.notes)
+    with replacing_folder(finished) as folder:
+        for part in (MODEL, RUN):
+            (folder / part).mkdir()
+        follow(run, fit, classifier, length, checkpoints, folder)
+        (folder / CONFIGURATION).write_text(marker, encoding="utf-8")
+    return finished, checkpoints
+
+
+def start_run(
+    name: str, read: Mapping[str, Any], prepared: Prepared, origin: str, notes: dict[str, Any]
+) -> TrainingRun:
+    """The training's run in MLflow; read: the parameters. notes: of the same training, if it was interrupted."""
     run = TrainingRun.start(
         Store.of_repository(paths.repository_root()),
         prepared.source,
@@ -103,57 +116,58 @@ def train(name: str, settings: Params, prepared: Prepared, seed: int) -> tuple[P
             "params_sha256": json_sha256(read),
             "data_sha256": prepared.data_sha256,
         },
-        dataset=DatasetUsed(
-            prepared.source, prepared.data_sha256, prepared.description["counts"], settings.data.origin
-        ),
-        files={PARAMS: params_yaml},
+        dataset=DatasetUsed(prepared.source, prepared.data_sha256, prepared.description["counts"], origin),
+        files={PARAMS: paths.PARAMS.read_text(encoding="utf-8")},
         **notes,
     )
-    history, steps, learning = (notes.setdefault(name, []) for name in ("history", "steps", "learning"))
     notes |= {"training_id": run.description.training_id, "started": run.description.started}
+    return run
 
-    def on_epoch(epoch: float, metrics: dict[str, float]) -> None:
-        history.append({"epoch": epoch, "seconds": checkpoints.seconds, **metrics})
-        run.log_epoch(epoch, metrics)
 
-    def on_step(step: int, metrics: dict[str, float]) -> None:
-        steps.append({"step": step, "seconds": checkpoints.seconds, **metrics})
-        run.log_step(step, metrics)
+def follow(
+    run: TrainingRun,
+    fit: Callable[..., training.Spent],
+    classifier: Classifier,
+    length: Mapping[str, float],
+    checkpoints: Checkpoints,
+    folder: Path,
+) -> None:
+    """Train by `fit`, logging to `run`; write the weights and what is known of the training into `folder`."""
+    curves: dict[str, list[dict[str, float]]] = {name: checkpoints.notes.setdefault(name, []) for name in COLUMNS}
+    log = {"history": run.log_epoch, "steps": run.log_step, "learning": run.log_learning}
 
-    def on_learning(images: int, metrics: dict[str, float]) -> None:
-        learning.append({"images": images, "seconds": checkpoints.seconds, **metrics})
-        run.log_learning(images, metrics)
+    def reported(curve: str, at: float, metrics: dict[str, float]) -> None:
+        curves[curve].append({COLUMNS[curve][0]: at, "seconds": checkpoints.seconds, **metrics})
+        log[curve](at, metrics)
 
-    with replacing_folder(finished) as folder:
-        for part in (MODEL, RUN):
-            (folder / part).mkdir()
-        with run:
-            spent = fit(reporter=Reporter(on_step, on_epoch, on_learning))
-            seconds = checkpoints.seconds
-            weights_sha256 = save(classifier, folder / MODEL)
-            resolved = {f"resolved_{key}": str(value) for key, value in classifier.resolved.items()}
-            epochs = passes(spent.images, len(train.labels))
-            run.finish(tags={WEIGHTS_SHA256: weights_sha256, "trained_epochs": str(epochs), **resolved})
-        [(kind, amount)] = length.items()
-        facts = {
-            **run.record(),
-            "seconds": round(seconds, 1),
-            "epochs": epochs,
-            "budget": {"kind": kind, "amount": amount, **spent._asdict()},
-            "resolved": classifier.resolved,
-            "weights_sha256": weights_sha256,
-            "data_sha256": prepared.data_sha256,
-            "peak_memory_mb": hardware.peak_memory_mb(),
-            "hardware": hardware.describe(),
-            "versions": libraries,
-        }
-        (folder / RUN / "run.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        curves = (("history", HISTORY, history), ("steps", STEPS, steps), ("learning", LEARNING, learning))
-        for curve, columns, rows in curves:
-            pd.DataFrame(rows, columns=columns).to_csv(folder / RUN / f"{curve}.csv", index=False, float_format="%.6g")
-        (folder / RUN / PARAMS).write_text(params_yaml, encoding="utf-8")
-        (folder / CONFIGURATION).write_text(marker, encoding="utf-8")
-    return finished, checkpoints
+    with run:
+        spent = fit(reporter=Reporter(*(partial(reported, curve) for curve in ("steps", "history", "learning"))))
+        seconds = checkpoints.seconds
+        weights_sha256 = save(classifier, folder / MODEL)
+        resolved = {f"resolved_{key}": str(value) for key, value in classifier.resolved.items()}
+        run.finish(tags={WEIGHTS_SHA256: weights_sha256, "trained_epochs": str(spent.epochs), **resolved})
+    [(kind, amount)] = length.items()
+    facts = {
+        **run.record(),
+        "seconds": round(seconds, 1),
+        "epochs": spent.epochs,
+        "budget": {"kind": kind, "amount": amount, **spent._asdict()},
+        "resolved": classifier.resolved,
+        "weights_sha256": weights_sha256,
+        "data_sha256": run.description.tags["data_sha256"],
+        "peak_memory_mb": hardware.peak_memory_mb(),
+        "hardware": hardware.describe(),
+        "versions": _libraries(),
+    }
+    (folder / RUN / "run.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    for curve, rows in curves.items():
+        table = pd.DataFrame(rows, columns=COLUMNS[curve])
+        table.to_csv(folder / RUN / f"{curve}.csv", index=False, float_format="%.6g")
+    (folder / RUN / PARAMS).write_text(run.description.files[PARAMS], encoding="utf-8")
+
+
+def _libraries() -> dict[str, str]:
+    return {library: version(library) for library in LIBRARIES}
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 from PIL import Image
 
 from gui import comparison
@@ -26,6 +27,7 @@ from tests.report.conftest import DATASET, RUN
 CLASSES = ["red_apple", "green_leaf", "blue_sea", "white_rabbit", "black_cat", "yellow_lemon"]
 SUPERCLASSES = ["plants", "things & waters", "animals"]
 MODELS = {"vit_scratch": 90, "vit_transfer": 0, "mobilenet_transfer": 50}  # as params.yaml has them: error of colours
+TWO_SEEDS = "vit_transfer"
 COUNTS = {"train": 60, "val": 240, "gate": 120, "test": 120}
 
 
@@ -56,6 +58,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         for model, error in MODELS.items():
             write_trained(model, COLOURS + rng.normal(0, error, COLOURS.shape))
+            if model == TWO_SEEDS:
+                write_trained(model, COLOURS[::-1], seed=1)
             patch.setattr("sys.argv", ["stage", model])
             for stage in (predict, robustness, evaluate, profile):
                 stage.main()
@@ -71,27 +75,32 @@ def tinted(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray
     return np.clip(tints + rng.normal(0, 20, (count, SIZE, SIZE, 3)), 0, 255).astype(np.uint8), labels
 
 
-def write_trained(model: str, colours: np.ndarray) -> None:
-    """What `train` and `export` write of a network that tells these colours apart."""
+def write_trained(model: str, colours: np.ndarray, seed: int = 0) -> None:
+    """What `train` and `export` write of a network that tells these colours apart; seed 0 is chosen."""
+    name = f"{model}-{seed}"
     for folder in (paths.ONNX, paths.RUNS):
-        (folder / model / "0").mkdir(parents=True)
-    file = linear_onnx.of_colours(paths.ONNX / model / "0" / "model.onnx", colours, SIZE)
+        (folder / model / str(seed)).mkdir(parents=True)
+    file = linear_onnx.of_colours(paths.ONNX / model / str(seed) / "model.onnx", colours, SIZE)
     sizes = {"image_size": SIZE, "num_parameters": 1_158, "multiply_adds": 1_152}
     files = {"float32": {"file": file.name, "sha256": file_sha256(file)}}
-    description = {"weights_sha256": model, "serves": "float32", "files": files, "int8": None, **sizes}
-    write_json(paths.ONNX / model / "0" / "export.json", description)
-    write_json(paths.ONNX / model / "chosen.json", {"seed": 0, "val_top1": {"0": 0.5}})
+    description = {"weights_sha256": name, "serves": "float32", "files": files, "int8": None, **sizes}
+    write_json(paths.ONNX / model / str(seed) / "export.json", description)
+    write_json(
+        paths.ONNX / model / "chosen.json", {"seed": 0, "val_top1": dict.fromkeys(map(str, range(seed + 1)), 0.5)}
+    )
     record = {
-        **{"model": model, "training_id": model, "run_id": None, "tags": {}, "weights_sha256": model},
+        **{"model": model, "training_id": name, "run_id": None, "tags": {}, "weights_sha256": name},
         **{"started": "2024-02-03T04:05:06.000+00:00", "ended": "2024-02-03T04:07:06.000+00:00"},
         "dataset": {"name": "cifar100", "sha256": "d" * 64, "counts": COUNTS, "source": "cifar.tar.xz"},
         "resolved": RUN["resolved"] | {"weights": "random"},
     }
-    write_json(paths.RUNS / model / "0" / "run.json", RUN | record)
+    write_json(paths.RUNS / model / str(seed) / "run.json", RUN | record)
     course = pd.DataFrame({"seconds": [60, 120], "train_loss": [2.0, 1.0], "train_top1": [0.3, 0.5]})
     of_epochs = course.assign(epoch=[1, 2], val_loss=[1.9, 1.1], val_top1=[0.35, 0.55], learning_rate=0.001)
-    of_epochs.to_csv(paths.RUNS / model / "0" / "history.csv", index=False)
-    course.assign(step=[20, 40], learning_rate=0.001).to_csv(paths.RUNS / model / "0" / "steps.csv", index=False)
+    of_epochs.to_csv(paths.RUNS / model / str(seed) / "history.csv", index=False)
+    course.assign(step=[20, 40], learning_rate=0.001).to_csv(paths.RUNS / model / str(seed) / "steps.csv", index=False)
+    learning = pd.DataFrame({"images": [30, 60], "seconds": [50, 110], "val_top1": [0.2, 0.5], "val_loss": [2.0, 1.0]})
+    learning.to_csv(paths.RUNS / model / str(seed) / "learning.csv", index=False)
 
 
 def test_every_figure_is_drawn(repository: Path) -> None:
@@ -101,6 +110,30 @@ def test_every_figure_is_drawn(repository: Path) -> None:
     assert all(width > 500 and height > 150 for width, height in sizes.values())
     report = (repository / paths.COMPARISON).read_text()
     assert all(f"(plots/{name}.png)" in report for name in sizes)
+
+
+def test_every_seed_is_measured_and_the_chosen_one_goes_on(repository: Path) -> None:
+    learning = pd.read_csv(repository / paths.TABLES / "learning.csv")
+    assert learning.groupby("model")["seed"].unique().map(list).to_dict() == {
+        model: [0, 1] if model == TWO_SEEDS else [0] for model in MODELS
+    }
+    assert list(learning.columns) == ["model", "seed", "images", "seconds", "val_top1", "val_loss"]
+    for model in MODELS:
+        metrics = json.loads((repository / paths.METRICS / f"{model}.json").read_text())
+        assert metrics["seeds"]["chosen"] == 0
+        for split in ("val", "test"):
+            found = metrics["seeds"][split]
+            assert found["top1"]["0"] == metrics[split]["top1"]
+            assert found["mean"] == pytest.approx(np.mean(list(found["top1"].values())), abs=1e-6)
+            if model == TWO_SEEDS:
+                assert found["top1"]["1"] < 0.3 < found["top1"]["0"]
+                assert found["std"] == pytest.approx(np.std(list(found["top1"].values()), ddof=1), abs=1e-6)
+            else:
+                assert found["std"] is None
+    client = MlflowClient(f"sqlite:///{repository}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("cifar100").experiment_id])
+    of_seeds = {run.data.tags["weights_sha256"] for run in runs if "mlflow.parentRunId" in run.data.tags}
+    assert of_seeds == {f"{TWO_SEEDS}-0", f"{TWO_SEEDS}-1"}
 
 
 def test_what_a_stage_did_not_write_is_one_line(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

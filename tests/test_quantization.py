@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from stages import export
 from stages.common import paths
 from stages.common.errors import UserError
-from stages.inference.exported import Exported
+from stages.inference.exported import Exported, chosen
 from stages.inference.onnx_model import OnnxModel
 from stages.models import params
 from stages.models.onnx_export import onnx_graph, quantization
@@ -202,25 +202,41 @@ def test_the_copy_is_calibrated_and_judged_with_what_it_was_made_of(tmp_path, pr
 
 
 @pytest.mark.parametrize("serve", ["int8", "float32"])
-def test_export_writes_the_copy_and_tells_which_file_is_served(tmp_path, monkeypatch, prepared, serve, capsys):
+def test_export_goes_on_with_the_best_seed_its_copy_and_the_file_that_is_served(
+    tmp_path, monkeypatch, prepared, serve, capsys
+):
     settings = params.read(ROOT / "params.yaml")
     section = settings.export.model_copy(update={"serve": serve, "int8": {"vit_scratch": "static"}})
     monkeypatch.setattr(params, "read", lambda: settings.model_copy(update={"export": section}))
     monkeypatch.chdir(tmp_path)
-    (paths.MODELS / "vit_scratch/0").mkdir(parents=True)
-    (paths.MODELS / "vit_scratch/0/classifier.json").write_text(json.dumps({"weights_sha256": "a" * 64}))
-    origin = network(tmp_path / "linear.onnx")
-    trained = SimpleNamespace(
-        logits=OnnxModel(origin, 1).logits,
-        onnx_graph=lambda: onnx.load(origin),
-        multiply_adds=lambda: 1,
-        **{"image_size": SIDE, "num_classes": CLASSES, "num_parameters": 1},
-    )
-    monkeypatch.setattr(export.models, "load", lambda folder: trained)
+    networks = {"3": 1, "5": 0, "12": 0}  # by seed; 0: right on four fifths
+    for seed in networks:
+        (paths.MODELS / "vit_scratch" / seed).mkdir(parents=True)
+        (paths.MODELS / "vit_scratch" / seed / "classifier.json").write_text(json.dumps({"weights_sha256": seed}))
+
+    def load(folder):
+        origin = network(tmp_path / f"{folder.name}.onnx", networks[folder.name])
+        return SimpleNamespace(
+            logits=OnnxModel(origin, 1).logits,
+            onnx_graph=lambda: onnx.load(origin),
+            multiply_adds=lambda: 1,
+            **{"image_size": SIDE, "num_classes": CLASSES, "num_parameters": 1},
+        )
+
+    monkeypatch.setattr(export.models, "load", load)
     monkeypatch.setattr(export.Prepared, "open", lambda folder: prepared)
     monkeypatch.setattr(sys, "argv", ["export", "vit_scratch"])
     export.main()
+    found = chosen("vit_scratch")
+    assert (found["seed"], found["val_top1"]["5"], list(found["val_top1"])) == (5, 0.8, ["3", "5", "12"])
+    assert found["val_top1"]["3"] < 0.3
+    for seed in (3, 12):
+        other = Exported.open("vit_scratch", seed)
+        assert (other.description["weights_sha256"], other.precision) == (str(seed), "float32")
+        assert other.description["int8"] is None
+        assert other.description["parity"]["n"] == len(other.load(1).logits(images(200)))
     exported = Exported.open("vit_scratch")
+    assert (exported.seed, exported.description["weights_sha256"]) == (5, "5")
     names = {"float32": "model.onnx", "int8": "model.int8.onnx"}
     assert {precision: one["file"] for precision, one in exported.description["files"].items()} == names
     assert sorted(file.name for file in exported.file.parent.iterdir()) == ["export.json", *sorted(names.values())]

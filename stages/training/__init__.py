@@ -10,15 +10,16 @@ from stages.models.base import Classifier, FinetunedClassifier
 from stages.training.batches import Batches, LabeledImages
 from stages.training.checkpoints import Checkpoints
 from stages.training.head import FeatureCache, fit_head
-from stages.training.progress import Progress, Reporter, few_rows
+from stages.training.progress import Progress, Reporter, few_rows, passes
 
 
 class Spent(NamedTuple):
-    """What a training took: optimizer steps (None: a head was fitted at once), images seen, those of each pass counted
-    anew, and the seconds of a step where they were measured beforehand."""
+    """What a training took: passes over the images, in part, too; images seen, those of each pass counted anew;
+    optimizer steps (None: a head was fitted at once); and the seconds of a step where they were measured beforehand."""
 
-    steps: int | None
+    epochs: float
     images: int
+    steps: int | None = None
     step_seconds: float | None = None
 
 
@@ -66,7 +67,7 @@ def fit(
     if _trains_head_alone(classifier):
         assert isinstance(classifier, FinetunedClassifier)
         classifier.resolved["head_C"] = fit_head(classifier, train, val, reporter, features)
-        return Spent(None, len(train.labels))
+        return Spent(1, len(train.labels))
     name, resolved = classifier.settings.classifier, classifier.resolved
     if not reporter.is_silent:
         where = f"{resolved['device']}, {resolved['threads']} CPU threads"
@@ -86,7 +87,8 @@ def fit(
         ) from error
     finally:
         progress.close()
-    return Spent(progress.steps, batches.images_until(progress.steps), progress.step_seconds)
+    seen = batches.images_until(progress.steps)
+    return Spent(passes(seen, len(train.labels)), seen, progress.steps, progress.step_seconds)
 
 
 def _trains_head_alone(classifier: Classifier) -> bool:
