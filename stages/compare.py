@@ -27,9 +27,10 @@ def main() -> None:
     candidates = [_candidate(name, shifted[name], test[name].logits) for name in names]
     temperatures = {c.name: c.metrics["calibration"]["temperature"] for c in candidates}
     logits, labels = {name: own.logits for name, own in test.items()}, test[names[0]].labels
+    metrics = {c.name: c.metrics for c in candidates}
     comparison = {
         "corrupted_images": len(shifted[names[0]].clean.labels),
-        **model_comparison.compare(logits, labels, temperatures),
+        **model_comparison.compare(logits, labels, metrics),
         "int8": {name: int8 for name in names if (int8 := Exported.open(name).description.get("int8"))},
     }
     runs = {name: _run(name) for name in names}

@@ -3,12 +3,15 @@
 Probabilities are the softmax of logits (N, C) divided by a temperature; labels are (N,) integer.
 """
 
+from typing import Literal
+
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 BINS = 15
+Bins = Literal["mass", "width"]  # of equal mass: as many images in each; of equal width: from 0 to 1
 TEMPERATURES = (0.05, 20.0)  # where the best one is looked for
 
 
@@ -17,24 +20,27 @@ def probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     return softmax(logits.astype(np.float64) / temperature, axis=1)
 
 
-def reliability(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> pd.DataFrame:
+def reliability(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0, bins: Bins = "mass") -> pd.DataFrame:
     """Accuracy by confidence, the highest probability (Guo et al., 2017, https://arxiv.org/abs/1706.04599).
 
-    A row for each bin, lowest first: mean confidence and accuracy (shares), images. Bins of equal mass rather than
-    equal width (Nguyen & O'Connor, 2015, https://arxiv.org/abs/1508.05154): none is nearly empty. Fewer images than
-    bins give a bin each.
+    A row for each bin that has images, lowest first: mean confidence and accuracy (shares), images. Of bins of equal
+    mass (Nguyen & O'Connor, 2015, https://arxiv.org/abs/1508.05154) none is nearly empty; papers report equal width.
     """
     calibrated = probabilities(logits, temperature)
     confidence, right = calibrated.max(axis=1), calibrated.argmax(axis=1) == labels
-    order = np.argsort(confidence, kind="stable")
-    parts = [part for part in np.array_split(order, BINS) if len(part)]
-    rows = [(confidence[part].mean(), right[part].mean(), len(part)) for part in parts]
+    if bins == "mass":
+        parts = np.array_split(np.argsort(confidence, kind="stable"), BINS)
+    else:
+        parts = [np.flatnonzero(np.ceil(confidence * BINS) == number) for number in range(1, BINS + 1)]
+    rows = [(confidence[part].mean(), right[part].mean(), len(part)) for part in parts if len(part)]
     return pd.DataFrame(rows, columns=["confidence", "accuracy", "images"])
 
 
-def expected_calibration_error(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:
-    """Mean distance of accuracy and confidence over 15 bins of equal mass, weighted by images: between 0 and 1."""
-    table = reliability(logits, labels, temperature)
+def expected_calibration_error(
+    logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0, bins: Bins = "mass"
+) -> float:
+    """Mean distance of accuracy and confidence over 15 bins of `reliability`, weighted by images: between 0 and 1."""
+    table = reliability(logits, labels, temperature, bins)
     return float(np.average((table["confidence"] - table["accuracy"]).abs(), weights=table["images"]))
 
 

@@ -19,7 +19,9 @@ def scores(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     order = np.argsort(-probabilities, axis=1, kind="stable")
     ordered = np.take_along_axis(probabilities, order, axis=1)
     before = np.zeros_like(ordered)
-    before[:, 1:] = ordered[:, :-1].cumsum(axis=1)
+    before[:, 1:] = np.minimum(
+        ordered[:, :-1].cumsum(axis=1), 1
+    )  # rounding may exceed 1, the threshold for all classes
     result = np.empty_like(before)
     np.put_along_axis(result, order, before, axis=1)
     return result

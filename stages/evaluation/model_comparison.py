@@ -15,26 +15,35 @@ ENSEMBLE = "mean of all"
 PAIRS_SHOWN, MISTAKES_SHOWN, SUSPECTS_SHOWN = 10, 8, 16
 
 
-def compare(logits: Mapping[str, np.ndarray], labels: np.ndarray, temperatures: Mapping[str, float]) -> dict[str, Any]:
+def compare(
+    logits: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    metrics: Mapping[str, Mapping[str, Any]],
+    right_by_seed: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, Any]:
     """What comparison.json says of the models, as JSON, numbers rounded to 6 decimals.
 
-    logits: by model, (N, C) for the same test images; labels: (N,) integer; temperatures: by model, from validation.
-    Classes and rows are indices.
+    logits: by model, (N, C) for the same test images; labels: (N,) integer; metrics: by model, of summary.summarize.
+    right_by_seed: by model, (S, N) bool: which of the images each of its seeds classifies correctly; None: one seed,
+    that of the logits. It decides pairs and ranking; all else is of the logits. Classes and rows are indices.
     """
     predicted = {name: own.argmax(axis=1) for name, own in logits.items()}
     right = {name: own == labels for name, own in predicted.items()}
-    pairs = significance.compare_pairs(right)
+    temperatures = {name: own["calibration"]["temperature"] for name, own in metrics.items()}
+    best_single = max(right, key=lambda name: metrics[name]["val"]["top1"])
+    seeds = right_by_seed or right
+    pairs = significance.compare_pairs(seeds)
     probabilities = {name: calibrated(own, temperatures[name]) for name, own in logits.items()}
     return rounded(
         {
             "images": len(labels),
-            "ranking": [{"rank": rank, "model": name} for rank, name in significance.ranks(right, pairs)],
+            "ranking": [{"rank": rank, "model": name} for rank, name in significance.ranks(seeds, pairs)],
             "pairs": [asdict(pair) | {"is_significant": pair.is_significant} for pair in pairs],
             "agreement": [
                 {"first": first, "second": second, "share": float((predicted[first] == predicted[second]).mean())}
                 for first, second in combinations(predicted, 2)
             ],
-            "ensemble": _ensemble(probabilities, labels, right),
+            "ensemble": _ensemble(probabilities, labels, right, best_single),
             "missed_by_all": _missed_by_all(probabilities, labels, predicted),
             "models": {
                 name: {
@@ -48,12 +57,11 @@ def compare(logits: Mapping[str, np.ndarray], labels: np.ndarray, temperatures: 
 
 
 def _ensemble(
-    probabilities: Mapping[str, np.ndarray], labels: np.ndarray, right: Mapping[str, np.ndarray]
+    probabilities: Mapping[str, np.ndarray], labels: np.ndarray, right: Mapping[str, np.ndarray], best: str
 ) -> dict[str, Any]:
-    """The mean of all models' calibrated probabilities, against the best single model."""
+    """The mean of all models' calibrated probabilities, against the single model that is best on validation."""
     together = np.mean(list(probabilities.values()), axis=0).argmax(axis=1) == labels
-    best = max(right, key=lambda name: right[name].sum())
-    low, high = significance.bootstrap_interval(together)
+    low, high = significance.share_interval(together)
     # A single test, hence without Holm's correction.
     (pair,) = significance.compare_pairs({ENSEMBLE: together, best: right[best]})
     gain = pair.seen_from(ENSEMBLE)

@@ -26,9 +26,11 @@ def summarize(val: Predictions, test: Predictions, superclass_of_class: Sequence
     thresholds = {str(round(100 * share)): conformal.threshold(*val, share, temperature) for share in COVERAGES}
     ood_threshold = ood.threshold(val.logits, temperature)
     others = superclass_of_class, temperature, thresholds
+    differs = significance.difference_interval(_right(val), _right(test))
     summary = {
         "val": measures(val, *others),
         "test": measures(test, *others),
+        "val_minus_test": dict(zip(("difference", "low", "high"), differs, strict=True)),
         "calibration": {"temperature": temperature},
         "conformal": {name: {"threshold": value} for name, value in thresholds.items()},
         "ood": {"threshold": ood_threshold, "flagged_test": ood.flagged(test.logits, ood_threshold, temperature)},
@@ -41,7 +43,7 @@ def measures(
 ) -> dict[str, float]:
     """The measures on one split; `..._calibrated`: of probabilities at this temperature."""
     logits, labels = predictions
-    low, high = significance.bootstrap_interval(logits.argmax(axis=1) == labels)
+    low, high = significance.share_interval(_right(predictions))
     found = {
         "top1": accuracy.top_k(logits, labels, 1),
         "top1_low": low,
@@ -54,11 +56,16 @@ def measures(
     for suffix, scale in (("", 1.0), ("_calibrated", temperature)):
         found["nll" + suffix] = calibration.negative_log_likelihood(logits, labels, scale)
         found["ece" + suffix] = calibration.expected_calibration_error(logits, labels, scale)
+        found["ece_width" + suffix] = calibration.expected_calibration_error(logits, labels, scale, "width")
         found["brier" + suffix] = calibration.brier_score(logits, labels, scale)
     for name, threshold in thresholds.items():
         members = conformal.sets(logits, threshold, temperature)
         found[f"coverage_{name}"], found[f"set_size_{name}"] = conformal.coverage_and_size(members, labels)
     return found
+
+
+def _right(predictions: Predictions) -> np.ndarray:
+    return predictions.logits.argmax(axis=1) == predictions.labels
 
 
 def rounded(content: Any) -> Any:

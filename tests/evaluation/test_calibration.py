@@ -39,6 +39,17 @@ def test_the_calibration_error_equals_torchmetrics_where_bins_hold_equal_numbers
     assert found > 0.05
 
 
+def test_the_calibration_error_of_bins_of_equal_width_equals_torchmetrics(honest):
+    logits, labels = honest(2_000)
+    probabilities = softmax(logits.astype(float) * 1.5, axis=1)
+    expected = torchmetrics.multiclass_calibration_error(
+        torch.from_numpy(probabilities), torch.from_numpy(labels), num_classes=10, n_bins=calibration.BINS, norm="l1"
+    )
+    found = calibration.expected_calibration_error(logits * 1.5, labels, bins="width")
+    assert found == pytest.approx(float(expected), abs=1e-6)
+    assert found != pytest.approx(calibration.expected_calibration_error(logits * 1.5, labels), abs=1e-6)
+
+
 @pytest.mark.parametrize("factor", [0.3, 1.0, 3.0])
 def test_the_temperature_undoes_what_made_a_classifier_too_sure_or_too_modest(honest, factor):
     logits, labels = honest(20_000)

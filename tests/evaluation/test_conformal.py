@@ -1,9 +1,14 @@
 """The promise of conformal sets, by simulation."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from stages.evaluation import conformal
+from stages.inference.onnx_model import ImageClassifier
+from stages.inference.onnx_model import softmax as packaged_softmax
 
 
 @pytest.mark.parametrize("promised", [0.90, 0.95])
@@ -29,3 +34,13 @@ def test_by_hand():
     assert conformal.sets(logits, 1.0).all()
     assert conformal.coverage_and_size(conformal.sets(logits, 0.55), labels) == (1.0, 1.5)
     assert conformal.threshold(logits, labels, 0.95) == 1.0, "of too few images: every class joins"
+
+
+def test_where_the_sum_of_probabilities_exceeds_one_a_threshold_of_one_still_lets_all_classes_in():
+    logits = np.random.default_rng(0).normal(0, 15, (500, 100)).astype(np.float32)
+    ordered = -np.sort(-softmax(logits.astype(np.float64), axis=1), axis=1)
+    assert (ordered[:, :-1].cumsum(axis=1) > 1).any(), "the case: such sums occur"
+    assert conformal.sets(logits, 1.0).all()
+    names = {"class_names": list(map(str, range(100))), "superclass_names": ["any"], "superclass_of_class": [0] * 100}
+    packaged = ImageClassifier(SimpleNamespace(), names | {"conformal": {"90": 1.0}})
+    assert {len(names) for names in packaged.prediction_sets(packaged_softmax(logits))} == {100}
