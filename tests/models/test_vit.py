@@ -10,6 +10,7 @@ from stages.models.vit_scratch.vit import (
     attention,
     sine_cosine_grid,
 )
+from tests.models.small import classifier, tinted
 
 RENAMED = {
     "class_token": "cls_token",
@@ -51,6 +52,20 @@ def test_it_equals_timms_under_copied_weights(image_size, patch_size, heads, rat
     pixels = torch.randn(5, 3, image_size, image_size)
     with torch.inference_mode():
         torch.testing.assert_close(ours(pixels), theirs(pixels), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("width", [24, 300])  # fewer and more than the 192 numbers of a patch
+def test_patches_start_whitened_by_those_of_the_training_images(width):
+    built, images = classifier("vit_scratch", embed_dim=width), tinted(2000).images
+
+    def variances() -> list[float]:
+        tokens = built.body.patch_embedding(built.preprocessing(torch.from_numpy(images))).flatten(0, 1)
+        return torch.linalg.eigvalsh(tokens.T @ tokens / len(tokens))[-min(width, 192) :].tolist()
+
+    built.preprocessing.measure(images)
+    assert variances()[-1] > 5 * variances()[0]  # the tint
+    built.before_training(images)
+    assert variances() == pytest.approx([max(1, width / 192)] * min(width, 192), rel=0.1)
 
 
 def test_at_first_every_class_is_as_likely():

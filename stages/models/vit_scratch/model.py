@@ -12,6 +12,7 @@ from stages.models.vit_scratch.vit import VisionTransformer
 
 # The settings that VisionTransformer takes.
 NETWORK = {"patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "dropout", "drop_path", "pool"}
+WHITENING_PATCHES = 2**17  # from which the patches' directions are taken
 
 
 class VitScratch(TorchClassifier):
@@ -21,6 +22,7 @@ class VitScratch(TorchClassifier):
     """
 
     settings: Settings
+    body: VisionTransformer
     schedule = "linear"
 
     def build(self) -> tuple[Preprocessing, torch.nn.Module]:
@@ -35,6 +37,9 @@ class VitScratch(TorchClassifier):
 
     def before_training(self, images: np.ndarray) -> None:
         self.preprocessing.measure(np.asarray(images))
+        count = max(1, WHITENING_PATCHES // self.body.grid_size**2)
+        chosen = np.sort(np.random.default_rng(self.seed).permutation(len(images))[:count])
+        self.body.patch_embedding.whiten(self.preprocessing(torch.from_numpy(images[chosen])))
 
     def optimizer(self, precision: str) -> torch.optim.Optimizer:
         s = self.settings
