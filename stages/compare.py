@@ -1,5 +1,6 @@
 """Stage `compare`: all models side by side, as text, tables and figures."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from stages.common import paths
 from stages.common.errors import UserError, one_line_errors
 from stages.common.files import read_json, replacing_folder, write_json, write_text
 from stages.data.dataset import Prepared
-from stages.evaluation import model_comparison, predictions, robustness, tables
+from stages.evaluation import baselines, model_comparison, predictions, robustness, significance, tables
+from stages.evaluation.summary import rounded
 from stages.inference.exported import Exported, chosen
 from stages.models import params
-from stages.report import claims, figures, render
+from stages.report import checks, claims, figures, render
 from stages.report.candidate import Candidate, summary
 
 
@@ -32,6 +34,7 @@ def main() -> None:
         "corrupted_images": len(shifted[names[0]].clean.labels),
         **model_comparison.compare(logits, labels, metrics),
         "int8": {name: int8 for name in names if (int8 := Exported.open(name).description.get("int8"))},
+        "baselines": _baselines(prepared),
     }
     runs = {name: _run(name) for name in names}
     by_model = {
@@ -44,12 +47,22 @@ def main() -> None:
         "robustness": {name: robustness.top1_by_severity(shifted[name]) for name in names},
     }
     joined = {key: tables.joined(found) for key, found in by_model.items()} | {"summary": summary(candidates)}
-    studies = {file.stem: _csv(file, "make study") for file in sorted(paths.STUDIES.glob("*.csv"))}
-    judged = claims.judge(candidates, comparison["pairs"], prepared.data_sha256, studies, joined["steps"])
+    studies = _studies(prepared)
+    judged = claims.judge(candidates, comparison["pairs"], dataset, studies, joined["learning"])
+    comparison |= rounded(
+        {
+            "claims": {name: asdict(claim) for name, claim in judged.items()},
+            "equal_minutes": _equal_minutes(studies.get("equal_minutes"), names),
+            "studies": list(studies),
+        }
+    )
+    facts = checks.Facts(candidates, comparison, dataset, joined["classes"], joined["learning"])
+    comparison["checks"] = checks.fired(facts)
 
     # In folders of their own: what a model that is gone left behind does not stay.
     with replacing_folder(paths.PLOTS) as folder:
-        drawn = figures.write(folder, prepared, joined, comparison)
+        of_studies = {"equal_minutes": studies.get("equal_minutes", pd.DataFrame())}
+        drawn = figures.write(folder, prepared, joined | of_studies, comparison)
     with replacing_folder(paths.TABLES) as folder:
         for name, table in joined.items():
             table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
@@ -64,7 +77,7 @@ def main() -> None:
         },
     )
     write_text(paths.COMPARISON, render.comparison(candidates, comparison, dataset, drawn))
-    write_text(paths.CLAIMS, render.claims(judged, dataset))
+    write_text(paths.CLAIMS, render.claims(comparison["claims"], dataset, drawn))
     print(f"compared {', '.join(names)}: {paths.COMPARISON}")
 
 
@@ -79,11 +92,43 @@ def _run(name: str) -> Path:
     return paths.RUNS / name / str(chosen(name)["seed"])
 
 
+def _baselines(prepared: Prepared) -> dict[str, Any]:
+    """Top-1 of the trivial classifiers on val and test, by name."""
+    train, splits = prepared.split("train"), {split: prepared.split(split) for split in ("val", "test")}
+    right = {
+        "linear model on pixels": baselines.linear(train, splits),
+        "most frequent class": baselines.majority(train[1], splits),
+    }
+    return rounded({name: {split: _top1(own) for split, own in found.items()} for name, found in right.items()})
+
+
+def _top1(right: np.ndarray) -> dict[str, float]:
+    low, high = significance.share_interval(right)
+    return {"top1": float(right.mean()), "top1_low": low, "top1_high": high}
+
+
 def _learning(name: str) -> pd.DataFrame:
     """learning.csv of all seeds, `seed` its first column."""
     folder, remedy = paths.RUNS / name, f"dvc repro train@{name}"
     by_seed = {int(seed): _csv(folder / seed / "learning.csv", remedy) for seed in chosen(name)["val_top1"]}
     return pd.concat(by_seed, names=["seed"]).reset_index("seed").reset_index(drop=True)
+
+
+def _studies(prepared: Prepared) -> dict[str, pd.DataFrame]:
+    """The tables of `make study`, by name, that speak of this data."""
+    found = {file.stem: _csv(file, "make study") for file in sorted(paths.STUDIES.glob("*.csv"))}
+    own = {name: table[table["data"] == prepared.data_sha256[:16]] for name, table in found.items()}
+    return {name: table for name, table in own.items() if len(table)}
+
+
+def _equal_minutes(study: pd.DataFrame | None, names: list[str]) -> list[dict[str, Any]]:
+    """What each model reached in the same minutes, the mean of its seeds: minutes, models (top1, images, or None)."""
+    if study is None:
+        return []
+    means = study.groupby(["minutes", "model"])[["val_top1", "images"]].mean()
+    of_model = {key: {"top1": row["val_top1"], "images": row["images"]} for key, row in means.iterrows()}
+    minutes = sorted(study["minutes"].unique().tolist())
+    return [{"minutes": each, "models": {name: of_model.get((each, name)) for name in names}} for each in minutes]
 
 
 def _json(file: Path, model: str) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """A model as the reports know it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pandas as pd
 
 # Of run.json, in comparison.json.
@@ -18,6 +19,7 @@ SHARES = ("top1", "top1_low", "top1_high", "superclass_top1", "ece_calibrated")
 class Candidate:
     """All that is known of a model, as the stages wrote it: metrics, profile and run, parsed from their JSON.
 
+    run: of the seed that val chose, which is the one that is exported and measured; runs: of all seeds.
     robustness: its part of reports/robustness.json.
     """
 
@@ -26,6 +28,7 @@ class Candidate:
     profile: Mapping[str, Any]
     run: Mapping[str, Any]
     robustness: Mapping[str, Any]
+    runs: Sequence[Mapping[str, Any]] = field(default=())
 
     @property
     def val_top1(self) -> float:
@@ -34,6 +37,21 @@ class Candidate:
     @property
     def test(self) -> Mapping[str, float]:
         return self.metrics["test"]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Those it was trained with."""
+        return [int(seed) for seed in self.top1_by_seed("val")]
+
+    def top1_by_seed(self, split: str) -> Mapping[str, float]:
+        """By seed, as JSON has it."""
+        if of_seeds := self.metrics.get("seeds"):
+            return of_seeds[split]["top1"]
+        return {str(self.run["params"]["seed"]): self.metrics[split]["top1"]}
+
+    def mean_top1(self, split: str) -> float:
+        """Over the seeds."""
+        return float(np.mean(list(self.top1_by_seed(split).values())))
 
     @property
     def minutes(self) -> float:
@@ -51,6 +69,16 @@ class Candidate:
     def is_pretrained(self) -> bool:
         """Whether training began with pretrained weights, as resolved."""
         return self.run["resolved"]["weights"] != "random"
+
+    @property
+    def is_head_only(self) -> bool:
+        """Whether a linear head was fitted to a frozen backbone."""
+        return self.run["params"].get("finetune") == "head"
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the training images; a head is fitted to the features of one."""
+        return 1 if self.is_head_only else self.run["epochs"]
 
     @property
     def settings(self) -> dict[str, Any]:

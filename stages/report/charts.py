@@ -147,12 +147,26 @@ def learning_curves(
         thin = alt.Chart(between).mark_line(strokeWidth=1)
         thin = thin.encode(x=x, y=y(of_batch), color=_colour(table), order="step")
         layers.insert(0, thin.encode(tooltip=tooltip(of_batch, f"{title} on batches", "step")))
-    if chance is not None:
-        line = alt.Chart(pd.DataFrame({"chance": [chance]}))
-        layers.append(line.mark_rule(color=GREY, strokeDash=[2, 3]).encode(y="chance"))
-        text = line.mark_text(align="right", dy=-7, color="#666666").encode(x=alt.value("width"), y="chance")
-        layers.append(text.encode(text=alt.value("chance")))
-    return alt.layer(*layers).properties(height=HEIGHT)
+    return alt.layer(*layers, *_chance(chance)).properties(height=HEIGHT)
+
+
+def top1_on_validation(table: pd.DataFrame, x: str, title: str, chance: float | None = None) -> Layers:
+    """Top-1 on validation against a column: model, seed, val_top1; a line for each training. chance: as above."""
+    axis = alt.X(x, title=title, scale=alt.Scale(zero=True))
+    tooltip = [alt.Tooltip("model"), alt.Tooltip("seed"), alt.Tooltip(x, title=title, format=",.3~r")]
+    tooltip.append(alt.Tooltip("val_top1", title="top-1", format=PERCENT))
+    lines = _lines(table, axis, _share("val_top1", "top-1 on validation"), x, tooltip)
+    lines = lines.mark_line(point=alt.OverlayMarkDef(size=30), strokeWidth=1.5).encode(detail="seed:N")
+    return alt.layer(lines, *_chance(chance)).properties(height=HEIGHT)
+
+
+def _chance(chance: float | None) -> list[alt.Chart]:
+    if chance is None:
+        return []
+    line = alt.Chart(pd.DataFrame({"chance": [chance]}))
+    text = line.mark_text(align="right", dy=-7, color="#666666").encode(x=alt.value("width"), y="chance")
+    rule = line.mark_rule(color=GREY, strokeDash=[2, 3]).encode(y="chance")
+    return [rule, text.encode(text=alt.value("chance"))]
 
 
 def robustness(table: pd.DataFrame, corruption: str | None) -> alt.Chart:

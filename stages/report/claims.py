@@ -6,73 +6,70 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from stages.report import adaptation
 from stages.report.candidate import Candidate
 
 # The models that the claims are about; others in params.yaml are no part of them.
 SCRATCH, VIT, CNN = "vit_scratch", "vit_transfer", "mobilenet_transfer"
 TIMES = (3, 5)  # how much better transfer learning was claimed to be
 CLEARLY = 0.05  # share: a smaller difference in top-1 is not what the claims speak of
-POINTS = (0.05, 0.1, 0.25, 0.5)  # of the epoch, at which the two pretrained models are compared
-NEAR = 0.02  # of the epoch: training reports so near to a point are averaged
 
-Verdict = Literal["Holds", "Does not hold", "Not decided", "Not tested"]
-# Why not: no such model in params.yaml; not with pretrained weights, not all layers trained; nothing right at all; not
-# one epoch; no study of this data.
-Reason = Literal["missing", "not finetuned", "zero", "epochs", "no study"]
+Verdict = Literal[adaptation.Verdict, "Not tested"]
+# Why not: no such model in params.yaml; random initial weights; a head alone, which has no course of training; nothing
+# right at all; not one epoch; no course was recorded; no study of this data.
+Reason = Literal["missing", "random", "head", "zero", "epochs", "no course", "no study"]
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A verdict with the figures it follows from.
+    """A verdict with the figures it follows from, all of it JSON.
 
-    reason: of "Not tested", models: whom it concerns. values: figures by name; rows: of the study, in order.
+    reason: of "Not tested", models: whom it concerns. found: figures by name; rows: of the study, in order.
     """
 
     verdict: Verdict
     reason: Reason | None = None
     models: Sequence[str] = ()
-    values: Mapping[str, Any] = field(default_factory=dict)
+    found: Mapping[str, Any] = field(default_factory=dict)
     rows: Sequence[Row] = ()
 
 
 def judge(
     candidates: Sequence[Candidate],
     pairs: Sequence[Row],
-    data_sha256: str,
+    dataset: Mapping[str, Any],
     studies: Mapping[str, pd.DataFrame],
-    steps: pd.DataFrame,
+    learning: pd.DataFrame,
 ) -> dict[str, Claim]:
     """The four claims by their names in templates/claims.md.j2.
 
-    pairs: of model_comparison.compare. studies: by name, the tables of `make study`; rows of other data do not count.
-    steps: what each model reported while it trained: columns model, step and train_top1.
+    pairs: of model_comparison.compare. dataset: dataset.json. studies: by name, the tables of `make study` on this
+    data. learning: validation within each training, see adaptation.compare.
     """
     models = {candidate.name: candidate for candidate in candidates}
-    own = {name: rows[rows["data"] == data_sha256[:16]].sort_values("value") for name, rows in studies.items()}
-    none = pd.DataFrame()
+    own, none = {name: rows.sort_values("value") for name, rows in studies.items() if "value" in rows}, pd.DataFrame()
     return {
         "transfer": _transfer(models, own.get("data_efficiency", none)),
-        "one_epoch": _one_epoch(models, pairs, steps),
+        "one_epoch": _one_epoch(models, pairs, learning, dataset),
         "patches": _patches(own.get("patch_size", none)),
         "epochs": _epochs(models, own.get("epochs", none)),
     }
 
 
 def _untested(models: Mapping[str, Candidate], *names: str) -> Claim | None:
-    """Where a model is missing, or was not what the claim is about: pretrained, and finetuned in all its layers."""
+    """Where a model is missing, or began with random weights though the claim is about pretrained ones."""
     if missing := [name for name in names if name not in models]:
         return Claim("Not tested", "missing", missing)
-    finetuned = [models[name] for name in names if name != SCRATCH]
-    if other := [c.name for c in finetuned if not c.is_pretrained or c.run["params"].get("finetune") == "head"]:
-        return Claim("Not tested", "not finetuned", other)
+    if random := [name for name in names if name != SCRATCH and not models[name].is_pretrained]:
+        return Claim("Not tested", "random", random)
     return None
 
 
 def _transfer(models: Mapping[str, Candidate], study: pd.DataFrame) -> Claim:
     if untested := _untested(models, SCRATCH, VIT, CNN):
         return untested
-    top1 = {name: models[name].test["top1"] for name in (SCRATCH, VIT, CNN)}
+    top1 = {name: models[name].mean_top1("test") for name in (SCRATCH, VIT, CNN)}
     if top1[SCRATCH] == 0:
         return Claim("Not tested", "zero", [SCRATCH])
     ratios = {name: top1[name] / top1[SCRATCH] for name in (VIT, CNN)}
@@ -80,34 +77,36 @@ def _transfer(models: Mapping[str, Candidate], study: pd.DataFrame) -> Claim:
     rows = []
     if len(study):
         epochs = study.groupby("value")["epochs"].max().to_dict()
-        pivot = study.pivot(index="value", columns="model", values="val_top1")
+        pivot = study.pivot_table(index="value", columns="model", values="val_top1")  # the mean of several seeds
         for share, found in pivot.to_dict("index").items():
             shares = {name: found[name] for name in (SCRATCH, VIT, CNN)}
             ratio = shares[VIT] / shares[SCRATCH] if shares[SCRATCH] else None
             rows.append({"share": share, "epochs": epochs[share], "top1": shares, "ratio": ratio})
-    values = {"top1": top1, "ratios": ratios, "better": all(ratio > 1 for ratio in ratios.values())}
-    return Claim("Holds" if holds else "Does not hold", values=values, rows=rows)
+    values = {
+        "top1": top1,
+        "ratios": ratios,
+        "better": all(ratio > 1 for ratio in ratios.values()),
+        "seeds": {name: models[name].seeds for name in top1},
+        "head_only": [name for name in ratios if models[name].is_head_only],
+    }
+    return Claim("Holds" if holds else "Does not hold", found=values, rows=rows)
 
 
-def _one_epoch(models: Mapping[str, Candidate], pairs: Sequence[Row], steps: pd.DataFrame) -> Claim:
+def _one_epoch(
+    models: Mapping[str, Candidate], pairs: Sequence[Row], learning: pd.DataFrame, dataset: Mapping[str, Any]
+) -> Claim:
     if untested := _untested(models, VIT, CNN):
         return untested
-    if longer := [name for name in (VIT, CNN) if models[name].run["epochs"] != 1]:
+    if heads := [name for name in (VIT, CNN) if models[name].is_head_only]:
+        return Claim("Not tested", "head", heads)
+    if longer := [name for name in (VIT, CNN) if models[name].epochs != 1]:
         return Claim("Not tested", "epochs", longer)
-    pair = next(pair for pair in pairs if {pair["first"], pair["second"]} == {VIT, CNN})
-    verdict: Verdict = "Holds" if pair["first"] == CNN else "Does not hold"
-    course = {name: _course(steps[steps["model"] == name]) for name in (CNN, VIT)}
-    return Claim(
-        verdict if pair["is_significant"] else "Not decided",
-        values={"vit": models[VIT], "cnn": models[CNN], "pair": pair, "course": course if all(course.values()) else {}},
-    )
-
-
-def _course(steps: pd.DataFrame) -> list[float]:
-    """Top-1 on the training batches near each of POINTS; empty where there were too few reports."""
-    share = steps["step"] / steps["step"].max()
-    course = [steps["train_top1"][(share - point).abs() <= NEAR].mean() for point in POINTS]
-    return [] if pd.isna(course).any() else course
+    course = adaptation.compare(learning, CNN, VIT, 1 / len(dataset["class_names"]))
+    if not course or not course["levels"]:
+        return Claim("Not tested", "no course", [VIT, CNN])
+    [pair] = [pair for pair in pairs if {pair["first"], pair["second"]} == {VIT, CNN}]
+    ends = {name: {"top1": models[name].mean_top1("test"), "minutes": models[name].minutes} for name in (CNN, VIT)}
+    return Claim(course["verdict"], found={"ends": ends, "pair": pair, **course})
 
 
 def _patches(study: pd.DataFrame) -> Claim:
@@ -118,7 +117,7 @@ def _patches(study: pd.DataFrame) -> Claim:
     verdict: Verdict = "Holds" if gain > 0 and cost > 1 else "Does not hold"
     return Claim(
         verdict if abs(gain) > CLEARLY else "Not decided",
-        values={"small": small, "large": large, "gain": gain, "cost": cost},
+        found={"small": small, "large": large, "gain": gain, "cost": cost},
     )
 
 
@@ -128,9 +127,10 @@ def _epochs(models: Mapping[str, Candidate], study: pd.DataFrame) -> Claim:
     rows = [{str(key): value for key, value in row.items()} for row in study.to_dict("records")]
     first, last = rows[0], rows[-1]
     vit = models.get(VIT)
-    enough = vit and vit.is_pretrained and vit.run["epochs"] == 1 and vit.val_top1 > last["val_top1"]
+    enough = vit and vit.is_pretrained and vit.epochs == 1 and vit.val_top1 > last["val_top1"]
+    pretrained = {"model": VIT, "top1": vit.val_top1} if vit and enough else None
     return Claim(
         "Holds" if last["val_top1"] - first["val_top1"] > CLEARLY else "Does not hold",
-        values={"patch_size": first.get("patch_size"), "pretrained": vit if enough else None},
+        found={"patch_size": first.get("patch_size"), "pretrained": pretrained},
         rows=rows,
     )

@@ -24,6 +24,8 @@ NOTEBOOKS = {
 TITLES = {
     "top1": "Top-1 accuracy with 95 % intervals",
     "learning_curves": "Learning curves: validation (dots), training batches (lines)",
+    "adaptation": "Top-1 on validation within the training, a line for each seed",
+    "equal_minutes": "Top-1 on validation for the same minutes of training",
     "pareto": "Accuracy against cost, with 95 % intervals",
     "reliability": "Reliability",
     "robustness": "Top-1 accuracy on corrupted images",
@@ -38,7 +40,7 @@ def write(
 ) -> list[str]:
     """Write every figure into `folder`; returns their names, without the ending.
 
-    tables: those of reports/tables, by name. comparison: as in comparison.json.
+    tables: those of reports/tables, by name, and equal_minutes, the study. comparison: as in comparison.json.
     """
     images, _ = prepared.split("test")
     names, by_model, counts = prepared.class_names, comparison["models"], prepared.description["counts"]
@@ -52,10 +54,11 @@ def write(
         "mistakes": galleries.mistakes(images, {model: own["mistakes"] for model, own in by_model.items()}, names),
         "suspects": galleries.suspects(images, comparison["missed_by_all"]["suspects"], names),
     }
-    drawn = _charts({name: _readable(table) for name, table in tables.items()}, by_model, names, prepared.source)
+    tables = {name: _readable(table) for name, table in tables.items()}
+    drawn = _charts(tables, by_model, names, prepared.source) | _courses(tables, 1 / len(names))
     titles = TITLES | {f"superclass_confusion_{model}": CONFUSION.format(model) for model in by_model}
     corrupted = f"{comparison['corrupted_images']:,} test images of {prepared.source}"
-    subtitles = {"learning_curves": on_validation, "robustness": corrupted}
+    subtitles = {"learning_curves": on_validation, "robustness": corrupted, "adaptation": "", "equal_minutes": ""}
     for name, figure in shown.items():
         galleries.save(figure, folder / f"{name}.png")
     for name, chart in drawn.items():
@@ -95,6 +98,20 @@ def _charts(
         "class_accuracy": charts.class_accuracy(tables["classes"]),
         **{f"superclass_confusion_{model}": confusion(model=model).properties(**cell) for model in by_model},
     }
+
+
+def _courses(tables: Mapping[str, pd.DataFrame], chance: float) -> dict[str, charts.Chart]:
+    """Of what there are tables with rows."""
+    drawn: dict[str, charts.Chart] = {}
+    if len(learning := tables["learning"]):
+        learning = learning.assign(minutes=learning["seconds"] / 60)
+        axes = (("minutes", charts.COSTS["minutes"]), ("images", "training images seen"))
+        by_axis = [charts.top1_on_validation(learning, *axis, chance) for axis in axes]
+        drawn["adaptation"] = charts.panels(by_axis, columns=2, width=330, height=300)
+    if len(study := tables["equal_minutes"]):
+        chart = charts.top1_on_validation(study, "minutes", charts.COSTS["minutes"])
+        drawn["equal_minutes"] = chart.properties(width=480, height=280)
+    return drawn
 
 
 def _readable(table: pd.DataFrame) -> pd.DataFrame:

@@ -7,17 +7,19 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from stages.data.corruptions import SEVERITIES
-from stages.evaluation import calibration, ood, significance
+from stages.evaluation import baselines, calibration, ood, significance
+from stages.report.adaptation import AXES, OF_FINAL
 from stages.report.candidate import Candidate, by_validation
 from stages.report.charts import SMOOTHED
-from stages.report.claims import POINTS, Claim
 from stages.report.recommendation import recommend
+from stages.report.words import listed, points
 
 
 def recommendation(candidates: Sequence[Candidate], comparison: Mapping[str, Any], dataset: Mapping[str, Any]) -> str:
     """Which model to ship and why: a paragraph of Markdown; arguments as of `comparison`."""
     ranked = by_validation(candidates)
-    return _render("recommendation", dataset=dataset, recommendation=recommend(ranked, comparison["pairs"])).strip()
+    found = recommend(ranked, comparison["pairs"])
+    return _render("recommendation", dataset=dataset, recommendation=found, several=_several(candidates)).strip()
 
 
 def comparison(
@@ -29,8 +31,9 @@ def comparison(
     """reports/comparison.md.
 
     candidates: in any order. comparison: of comparison.json, at least what model_comparison.compare says,
-    corrupted_images and int8. dataset: dataset.json. figures: names of the PNG files in plots/ beside the report,
-    without their ending; those that a section knows appear there.
+    corrupted_images and int8; also checks, baselines and equal_minutes where they are. dataset: dataset.json.
+    figures: names of the PNG files in plots/ beside the report, without their ending; those that a section knows
+    appear there.
     """
     ranked = by_validation(candidates)
     return _render(
@@ -44,14 +47,20 @@ def comparison(
         false_alarms=ood.FALSE_ALARMS,
         level=significance.LEVEL,
         resamples=significance.RESAMPLES,
+        several=_several(candidates),
         severities=len(SEVERITIES),
+        side=baselines.SIDE,
         smoothed=SMOOTHED,
     )
 
 
-def claims(judged: Mapping[str, Claim], dataset: Mapping[str, Any]) -> str:
-    """reports/claims.md."""
-    return _render("claims", claims=judged, dataset=dataset, points=POINTS)
+def claims(judged: Mapping[str, Any], dataset: Mapping[str, Any], figures: Collection[str]) -> str:
+    """reports/claims.md; judged: as in comparison.json, the claims as dicts. figures: as of `comparison`."""
+    return _render("claims", claims=judged, dataset=dataset, figures=figures, axes=AXES, of_final=OF_FINAL)
+
+
+def _several(candidates: Sequence[Candidate]) -> bool:
+    return any(len(candidate.seeds) > 1 for candidate in candidates)
 
 
 def _render(template: str, **values: Any) -> str:
@@ -63,17 +72,8 @@ def _render(template: str, **values: Any) -> str:
     )
     environment.filters |= {
         "f": format,
-        "points": _points,
-        "listed": _listed,
+        "points": points,
+        "listed": listed,
         "named": lambda name: name.replace("_", " "),
     }
     return environment.get_template(f"{template}.md.j2").render(values).strip() + "\n"
-
-
-def _points(share: float, spec: str = ".1f") -> str:
-    return format(100 * share, spec)
-
-
-def _listed(items: Sequence[str]) -> str:
-    """As a sentence has it: a, b and c."""
-    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)

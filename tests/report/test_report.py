@@ -39,7 +39,7 @@ def test_the_report_of_two_models_has_its_sections_and_every_figure_in_its_row()
         candidate("b", val=0.1, test=0.6), first, figures=["top1", "superclass_confusion_b"], int8={"b": INT8}
     )
     assert [line for line in text.splitlines() if line.startswith(("#", "!"))] == [
-        *("# Model comparison on cifar100", "## What was compared", "## Accuracy"),
+        *("# Model comparison on cifar100", "## Recommendation", "## What was compared", "## Accuracy"),
         *("![Top-1 accuracy on test](plots/top1.png)", "### Statistical significance", "## Cost", "### int8"),
         *("## Calibration", "### Prediction sets (conformal, 90 % and 95 %)", "## Corrupted images"),
         *("### Out-of-distribution images", "## Errors"),
@@ -67,7 +67,7 @@ def test_the_report_of_two_models_has_its_sections_and_every_figure_in_its_row()
         assert "model" not in found or len({len(cells) for cells in found.values()}) == 1
     for fact in (
         "45,000 training images, 5,000 validation images, 2,500 gate images, 10,000 test images, content sha256 `dddd",
-        "vit_tiny at 128 px, random initial weights, 1 epoch in 10.0 minutes on Some CPU, 2 threads, float32, 2.0 GiB",
+        "vit_tiny at 128 px, random initial weights, all layers, 1 epoch in 10.0 minutes on Some CPU, 2 threads, float",
         "All models misclassify 300 of 1,000 images (30.0%); for 300 of them all predict the same other class",
         "same prediction for the same image: b and a 90.0%.",
         "against a alone, at the cost of running all; for 70.00% at least one model is right",
@@ -103,7 +103,10 @@ def test_what_differs_between_the_models_is_told_of_each():
     assert "here and hub: seed 0; there: seed 7" in text
     assert "there: Another CPU, 2 threads, 16.0 GiB, Linux x86_64; here and hub: Some CPU, 2 threads" in text
     assert "here and hub: float32; there: int8, as served" in text
-    assert "pretrained weights `w.h5` (sha256 `eeeeeeeeeeeeeeee`), 1 epoch on 5% of the training images in" in text
+    assert (
+        "pretrained weights `w.h5` (sha256 `eeeeeeeeeeeeeeee`), all layers, 1 epoch on 5% of the training images in"
+        in text
+    )
     assert "on cuda (Some CPU, 1 thread), float32" in text
     assert "pretrained weights from the hub" in text
 
