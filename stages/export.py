@@ -82,7 +82,12 @@ def write(name: str, seed: int, folder: Path, prepared: Prepared, threads: int) 
 
 
 def add_int8(
-    description: dict[str, Any], folder: Path, method: str | None, serve: str, prepared: Prepared, threads: int
+    description: dict[str, Any],
+    folder: Path,
+    method: quantization.Method | None,
+    serve: quantization.Serve,
+    prepared: Prepared,
+    threads: int,
 ) -> None:
     """Write the int8 copy beside FLOAT32, if there is to be one; note files, and which is served, in `description`."""
     files, int8 = {"float32": folder / FLOAT32}, None

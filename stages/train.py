@@ -128,20 +128,26 @@ def follow(
     run: TrainingRun,
     fit: Callable[..., training.Spent],
     classifier: Classifier,
-    length: Mapping[str, float],
+    length: Mapping[str, Any],
     checkpoints: Checkpoints,
     folder: Path,
 ) -> None:
     """Train by `fit`, logging to `run`; write the weights and what is known of the training into `folder`."""
     curves: dict[str, list[dict[str, float]]] = {name: checkpoints.notes.setdefault(name, []) for name in COLUMNS}
-    log = {"history": run.log_epoch, "steps": run.log_step, "learning": run.log_learning}
+    log: dict[str, Callable[[Any, dict[str, float]], None]] = {
+        "history": run.log_epoch,
+        "steps": run.log_step,
+        "learning": run.log_learning,
+    }
 
     def reported(curve: str, at: float, metrics: dict[str, float]) -> None:
         curves[curve].append({COLUMNS[curve][0]: at, "seconds": checkpoints.seconds, **metrics})
         log[curve](at, metrics)
 
     with run:
-        spent = fit(reporter=Reporter(*(partial(reported, curve) for curve in ("steps", "history", "learning"))))
+        spent = fit(
+            reporter=Reporter(partial(reported, "steps"), partial(reported, "history"), partial(reported, "learning"))
+        )
         seconds = checkpoints.seconds
         weights_sha256 = save(classifier, folder / MODEL)
         resolved = {f"resolved_{key}": str(value) for key, value in classifier.resolved.items()}

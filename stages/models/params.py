@@ -152,7 +152,7 @@ class Params(Section):
             raise UserError(f"{paths.PARAMS} has no model {name!r}: its models are {', '.join(self.models)}")
         return self.models[name]
 
-    def length(self, name: str) -> dict[str, float]:
+    def length(self, name: str) -> dict[str, Any]:
         """How long a model trains: its own number of epochs, else the budget's epochs, images or minutes, by that name.
 
         A head alone is fitted in one pass.

@@ -92,8 +92,8 @@ def test_a_budget_of_images_ends_within_a_pass_and_one_of_minutes_is_the_same_tr
 
     checkpoints = Checkpoints(tmp_path / "checkpoints", {}, minutes=5)
     timed = make()
-    spent = fit(timed, train, val, minutes=0.002, compute=CPU, checkpoints=checkpoints)
-    assert spent.steps == max(1, round(0.12 / spent.step_seconds))
+    spent = fit(timed, train, val, minutes=0.01, compute=CPU, checkpoints=checkpoints)
+    assert spent.steps == max(1, round(0.6 / spent.step_seconds))
     counted = make()
     assert fit(counted, train, val, images=spent.images, compute=CPU) == spent._replace(step_seconds=None)
     found = [trained.save_weights(tmp_path).read_bytes() for trained in (timed, counted)]
@@ -102,7 +102,7 @@ def test_a_budget_of_images_ends_within_a_pass_and_one_of_minutes_is_the_same_tr
     monkeypatch.setattr(time, "perf_counter", lambda: pytest.fail("it measured again"))
     resumed = make()
     again = Checkpoints(tmp_path / "checkpoints", {}, minutes=5)
-    assert fit(resumed, train, val, minutes=0.002, compute=CPU, checkpoints=again) == spent
+    assert fit(resumed, train, val, minutes=0.01, compute=CPU, checkpoints=again) == spent
     assert resumed.save_weights(tmp_path).read_bytes() == found[0]
 
 
