@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from stages.common import paths
 from stages.common.errors import UserError, one_line_errors
 from stages.common.files import read_json, write_json
@@ -14,8 +16,8 @@ from stages.inference.onnx_model import softmax
 from stages.models import params
 from stages.tracking import explorer
 from stages.tracking.gate import Gate
-from stages.tracking.package import PACKAGE_SHA256, Package
-from stages.tracking.registered_model import Decision, Validation
+from stages.tracking.package import PACKAGE_SHA256, Package, image_hashes
+from stages.tracking.registered_model import Decision, GateSplit
 from stages.tracking.registry import Entry, register
 from stages.tracking.replay import TrainingRecord
 from stages.tracking.store import Store
@@ -36,8 +38,8 @@ def main() -> None:
         name=name,
         entries=entries,
         comparison={**_reports(list(settings.models)), **_explorer(entries, prepared)},
-        train_images=prepared.split("train")[0],
-        val=Validation(*prepared.split("val"), prepared.class_names, prepared.data_sha256),
+        seen=np.concatenate([image_hashes(prepared.split(split)[0]) for split in ("train", "val")]),
+        split=GateSplit(*prepared.split("gate"), prepared.class_names, prepared.data_sha256),
         gate=Gate(settings.registry.gate, settings.registry.alpha),
     )
     packages = {entry.package.exported.model: entry.package for entry in entries}
@@ -73,11 +75,11 @@ def _entry(model: str, prepared: Prepared, square: str) -> Entry:
     except (KeyError, TypeError) as error:
         raise UserError(f"{file} lacks {error}: {remedy}") from error
     images, labels = prepared.split("test")
-    logits, val_labels = predictions.of_split(model, prepared, "val")
+    on_gate = predictions.of_split(model, prepared, "gate")
     return Entry(
         Package(exported, images[:EXAMPLE_IMAGES].copy(), about, metrics),
         training,
-        right=logits.argmax(axis=1) == val_labels,
+        right=on_gate.logits.argmax(axis=1) == on_gate.labels,
         n_test=len(labels),
         plots=sorted(paths.PLOTS.glob(f"*_{model}.png")),
         others=[TrainingRecord.read(run.with_name(seed)) for seed in chosen(model)["val_top1"] if seed != run.name],

@@ -1,4 +1,7 @@
-"""The promotion gate: when a candidate takes over from the champion, both compared on the same validation images."""
+"""The promotion gate: when a candidate takes over from the champion, both compared on the same images of gate.
+
+Not of val: the candidate is the best of its run there, so that its lead there is partly luck.
+"""
 
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -10,7 +13,7 @@ from stages.evaluation.significance import compare_pairs
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """A candidate and the champion on the same images, which neither was trained on.
+    """A candidate and the champion on the same images, which neither was trained on or selected by.
 
     candidate, champion: top-1 of each, between 0 and 1. low, high: 95 % interval of the difference in top-1.
     p_value: of McNemar's exact test.
@@ -37,7 +40,7 @@ class PairedComparison:
 
     def __str__(self) -> str:
         return (
-            f"{self.candidate:.2%} against {self.champion:.2%} on the same {self.images:,} validation images, a "
+            f"{self.candidate:.2%} against {self.champion:.2%} on the same {self.images:,} gate images, a "
             f"difference of {100 * self.difference:+.2f} points ({100 * self.low:+.2f} to {100 * self.high:+.2f}), "
             f"McNemar's exact p = {self.p_value:.2g}"
         )
@@ -51,7 +54,7 @@ class Gate:
     always: nothing.
     """
 
-    rule: Literal["significant", "better", "always"] = "better"
+    rule: Literal["significant", "better", "always"] = "significant"
     alpha: float = 0.05
 
     def passes(self, comparison: PairedComparison) -> bool:

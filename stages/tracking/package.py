@@ -20,7 +20,7 @@ from stages.inference.exported import Exported
 
 MODEL_ARTIFACT = "model"  # as the packaged code of onnx_model.py knows it
 MODEL_FILE = "model.onnx"  # whatever the precision
-TRAINING_IMAGES = "training_images.npy"  # in a registered package: (N,) uint64, see image_hashes
+SEEN_IMAGES = "seen_images.npy"  # in a registered package: (N,) uint64, see registry.register
 ADDED_BY_MLFLOW = "registered_model_meta"
 LIBRARIES = ("mlflow", "numpy", "openvino", "pandas", "pillow")  # all that onnx_model.py imports
 PACKAGE_SHA256 = "package_sha256"  # of the metadata: ONNX file, data, classes, thresholds, format; a tag, too

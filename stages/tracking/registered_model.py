@@ -18,7 +18,7 @@ from mlflow.pyfunc import load_model
 from stages.common.errors import UserError
 from stages.inference import onnx_model
 from stages.tracking.gate import Gate, PairedComparison
-from stages.tracking.package import FILES_SHA256, PACKAGE_SHA256, files_sha256, image_hashes
+from stages.tracking.package import FILES_SHA256, PACKAGE_SHA256, SEEN_IMAGES, files_sha256, image_hashes
 from stages.tracking.runs import WEIGHTS_SHA256, from_iso, now, to_iso
 
 CHAMPION, CHALLENGER = "champion", "challenger"  # aliases
@@ -39,8 +39,8 @@ class Promotion:
 
 
 @dataclass(frozen=True)
-class Validation:
-    """The present validation split: images (N, H, W, 3) uint8, labels (N,) int64, and what tells it from others."""
+class GateSplit:
+    """The present gate split: images (N, H, W, 3) uint8, labels (N,) int64, and what tells it from others."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -52,7 +52,8 @@ class Validation:
 class GateCandidate:
     """A version registered just now.
 
-    val_top1: on the validation split, between 0 and 1; right: (N,) bool, on which of its images top-1 is right.
+    val_top1: between 0 and 1; the best candidate is chosen by it. right: (N,) bool, on which images of gate top-1 is
+    right; that one is compared with the champion by it.
     """
 
     version: ModelVersion
@@ -139,7 +140,7 @@ class RegisteredModel:
         is_known = metadata.get("format") == onnx_model.FORMAT
         return None if is_known else "it was registered by another release of this project"
 
-    def decide(self, candidates: Sequence[GateCandidate], val: Validation, gate: Gate) -> Decision:
+    def decide(self, candidates: Sequence[GateCandidate], split: GateSplit, gate: Gate) -> Decision:
         """Compare the best candidate with the champion; sets champion, challenger, their history and decisions.
 
         What cannot be compared does not replace a champion that works; one that is gone or damaged is replaced. What a
@@ -170,7 +171,7 @@ class RegisteredModel:
                 return replace(decision, reason=best.version.tags.get(DECISION, sentence)) if is_old else decision
             takes_over, reason = True, f"it does not work, {problem}"
             if not problem:
-                takes_over, reason = self._beats(best, champion, folder, same.right if same else None, val, gate)
+                takes_over, reason = self._beats(best, champion, folder, same.right if same else None, split, gate)
         if takes_over:
             sentence += f"; it took over from {_label(champion)}: {reason}"
             return self._settle(candidates, best.version, sentence, None if problem else champion)
@@ -238,33 +239,34 @@ class RegisteredModel:
         champion: ModelVersion,
         folder: Path,
         right: np.ndarray | None,
-        val: Validation,
+        split: GateSplit,
         gate: Gate,
     ) -> tuple[bool, str]:
         """Whether the candidate takes over from a champion that works, and why.
 
         right: of the champion, where it is known because it was registered now, too. Else its package in `folder` is
-        run, as in the app, on the images that it was not trained on.
+        run, as in the app, on the images that it was neither trained on nor selected by.
         """
-        rows = np.arange(len(val.labels))
+        rows = np.arange(len(split.labels))
         if right is None:
             try:
                 model = load_model(str(folder), suppress_warnings=True)
                 metadata = model.metadata.metadata or {}
-                is_same_data = metadata["data_sha256"] == val.data_sha256
+                is_same_data = metadata["data_sha256"] == split.data_sha256
                 if not is_same_data:
-                    [file] = folder.glob("training_*.npy")  # TRAINING_IMAGES had another name in earlier releases
+                    # Earlier releases kept the training images alone: of those that selected it nothing is known.
+                    [file] = [*folder.glob(SEEN_IMAGES), *folder.glob("training_*.npy")]
                     seen = np.load(file, allow_pickle=False)
-                    rows = np.flatnonzero(~np.isin(image_hashes(val.images), seen))
-                right = np.asarray(model.predict(val.images[rows])).argmax(axis=1) == val.labels[rows]
+                    rows = np.flatnonzero(~np.isin(image_hashes(split.images), seen))
+                right = np.asarray(model.predict(split.images[rows])).argmax(axis=1) == split.labels[rows]
             except Exception as error:
                 # It is intact, and whoever registered it had run it: this machine lacks memory, a library, a driver.
                 raise _not_loaded(champion, error) from error
             reason = ""
-            if metadata["class_names"] != val.class_names:
+            if metadata["class_names"] != split.class_names:
                 reason = "the champion has other classes"
             elif not is_same_data and len(rows) < FEWEST_IMAGES:
-                new = f"{len(rows):,} of the {len(val.labels):,} validation images are new to it"
+                new = f"{len(rows):,} of the {len(split.labels):,} gate images are new to it"
                 reason = f"the champion was trained on other data: {new}, at least {FEWEST_IMAGES} are needed"
             if reason:
                 return gate.rule == "always", f"they could not be compared, {reason} ({gate})"

@@ -1,5 +1,6 @@
 """The MLflow store brought up to date: runs, final metrics, one version per trained model, and who is champion."""
 
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +19,12 @@ from stages.tracking.gate import Gate
 from stages.tracking.package import (
     FILES_SHA256,
     PACKAGE_SHA256,
-    TRAINING_IMAGES,
+    SEEN_IMAGES,
     Package,
     contents_sha256,
     files_sha256,
-    image_hashes,
 )
-from stages.tracking.registered_model import Decision, GateCandidate, RegisteredModel, Validation, model_id
+from stages.tracking.registered_model import Decision, GateCandidate, GateSplit, RegisteredModel, model_id
 from stages.tracking.replay import TrainingRecord, ensure_run
 from stages.tracking.runs import WEIGHTS_SHA256, find_runs, log_metrics, now
 from stages.tracking.seeds import ensure_parent
@@ -32,6 +32,9 @@ from stages.tracking.store import Store
 
 COMPARISON = "comparison"  # name of the run that compares the models
 COMPARISON_SHA256 = "comparison_sha256"  # tag of it: hash of its files
+REPORT = "comparison.md"  # among its files
+NOTE = "mlflow.note.content"  # tag of it: the report, as far as it fits; MLflow's page shows it
+NOTE_LENGTH = 8000  # characters of a tag that MLflow keeps; it would cut the rest off
 LOGGED_AGAIN = "logged_again"  # tag of a version: why the same package is registered a second time
 TAGS = ("model", "source", WEIGHTS_SHA256, "onnx_sha256", "data_sha256", PACKAGE_SHA256)  # of a version
 
@@ -40,7 +43,7 @@ TAGS = ("model", "source", WEIGHTS_SHA256, "onnx_sha256", "data_sha256", PACKAGE
 class Entry:
     """A trained model on its way into the registry.
 
-    right: (N,) bool, on which images of the validation split its top-1 is right.
+    right: (N,) bool, on which images of gate its top-1 is right.
     n_test: images of the test split, on which its metrics were measured.
     plots: of this model alone, for its run.
     others: trainings of the same model with other seeds; they get runs, no versions.
@@ -61,15 +64,15 @@ def register(
     entries: Sequence[Entry],
     comparison: Mapping[str, Path],
     *,
-    train_images: np.ndarray,
-    val: Validation,
+    seen: np.ndarray,
+    split: GateSplit,
     gate: Gate,
 ) -> Decision:
     """Bring the store up to date: runs, metrics, versions of the registered model `name`, aliases, champion.
 
-    comparison: files of the run that compares the models, by their path in it.
-    train_images: (N, H, W, 3) uint8, all images that the entries may have been trained on; their hashes travel with
-    each version, so that a later candidate can be compared with it on others.
+    comparison: files of the run that compares the models, by their path in it; REPORT is one of them, and its note.
+    seen: (N,) uint64, hashes of all images that the entries may have been trained on or selected by (image_hashes);
+    they travel with each version, so that a later candidate can be compared with it on others.
     Doing it again changes nothing. One process of this machine does it at a time.
     A model's name becomes an alias: letters, digits, - and _. UserError where the store does not answer.
     """
@@ -88,7 +91,7 @@ def register(
             if others := [ensure_run(client, store, experiment, other) for other in entry.others]:
                 model, seeds = entry.package.exported.model, entry.package.metrics["seeds"]
                 ensure_parent(client, experiment_id, model, [run_id, *others], seeds)
-            version = _ensure_version(registered, experiment_id, entry.package, run_id, train_images)
+            version = _ensure_version(registered, experiment_id, entry.package, run_id, seen)
             number, metrics = str(version.version), entry.package.metrics
             _log_final_metrics(client, run_id, model_id(version), metrics)
             _log_files(client, run_id, {f"plots/{plot.name}": plot for plot in entry.plots})
@@ -97,11 +100,11 @@ def register(
                 client.update_model_version(name, number, card)
             candidates.append(GateCandidate(version, metrics["val"]["top1"], entry.right))
             client.set_registered_model_alias(name, candidates[-1].model, number)
-        return registered.decide(candidates, val, gate)
+        return registered.decide(candidates, split, gate)
 
 
 def _ensure_version(
-    registered: RegisteredModel, experiment_id: str, package: Package, run_id: str, train_images: np.ndarray
+    registered: RegisteredModel, experiment_id: str, package: Package, run_id: str, seen: np.ndarray
 ) -> ModelVersion:
     """The version that holds the package; registered now if there is none that works."""
     client, metadata = registered.client, package.metadata
@@ -117,14 +120,14 @@ def _ensure_version(
         if not problem:
             return version
         tags.setdefault(LOGGED_AGAIN, f"version {version.version}: {problem}")
-    logged, tags[FILES_SHA256] = _log_model(client, experiment_id, run_id, package, train_images)
+    logged, tags[FILES_SHA256] = _log_model(client, experiment_id, run_id, package, seen)
     return client.create_model_version(
         registered.name, source=f"models:/{logged}", run_id=run_id, model_id=logged, tags=tags
     )
 
 
 def _log_model(
-    client: MlflowClient, experiment_id: str, run_id: str, package: Package, train_images: np.ndarray
+    client: MlflowClient, experiment_id: str, run_id: str, package: Package, seen: np.ndarray
 ) -> tuple[str, str]:
     """Build the package and store it as an MLflow model of the run; returns the model's id, and the files' hash.
 
@@ -138,7 +141,7 @@ def _log_model(
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / "model"
             package.save(folder, Model(artifact_path=location, run_id=run_id, model_uuid=key, model_id=key))
-            np.save(folder / TRAINING_IMAGES, image_hashes(train_images), allow_pickle=False)
+            np.save(folder / SEEN_IMAGES, seen, allow_pickle=False)
             files_hash = files_sha256(folder)
             client.log_model_artifacts(key, str(folder))
             status = LoggedModelStatus.READY
@@ -173,10 +176,24 @@ def _ensure_comparison(client: MlflowClient, experiment_id: str, files: Mapping[
         if {file.path for file in client.list_artifacts(run_id)} == {place.split("/")[0] for place in files}:
             return run_id
         client.delete_run(run_id)  # its artifacts are gone
-    run_id = client.create_run(experiment_id, run_name=COMPARISON, tags={COMPARISON_SHA256: sha256}).info.run_id
+    tags = {COMPARISON_SHA256: sha256, NOTE: _note(files)}
+    run_id = client.create_run(experiment_id, run_name=COMPARISON, tags=tags).info.run_id
     _log_files(client, run_id, files)
     client.set_terminated(run_id)
     return run_id
+
+
+def _note(files: Mapping[str, Path]) -> str:
+    """The report for the run's page: its links to other files, which lead nowhere there, name the artifacts."""
+
+    def named(link: re.Match[str]) -> str:
+        return f"{link[1]} (artifact `{link[2]}`)" if link[2] in files else link[1]
+
+    text = re.sub(r"!?\[([^]]*)\]\((?!https?:)([^)]*)\)", named, files[REPORT].read_text(encoding="utf-8"))
+    if len(text) <= NOTE_LENGTH:
+        return text
+    rest = f"\n\nThe rest is in the artifact `{REPORT}`."
+    return text[: NOTE_LENGTH - len(rest)].rpartition("\n#")[0].rstrip() + rest
 
 
 def _log_files(client: MlflowClient, run_id: str, files: Mapping[str, Path]) -> None:

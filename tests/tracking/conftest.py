@@ -17,8 +17,8 @@ from stages.common.files import file_sha256
 from stages.inference.exported import Exported
 from stages.tracking import registry
 from stages.tracking.gate import Gate
-from stages.tracking.package import Package
-from stages.tracking.registered_model import Decision, RegisteredModel, Validation
+from stages.tracking.package import Package, image_hashes
+from stages.tracking.registered_model import Decision, GateSplit, RegisteredModel
 from stages.tracking.registry import Entry
 from stages.tracking.replay import TrainingRecord
 from stages.tracking.store import Store
@@ -26,8 +26,8 @@ from tests import linear_onnx
 
 SIDE = 4
 CLASSES = ["apple", "bear", "clock"]
-VAL_IMAGES = 1000
-REFERENCE_SEED = 1  # the model with these weights is right on four of five validation images; others on one of three
+GATE_IMAGES = 1000
+REFERENCE_SEED = 1  # the model with these weights is right on four of five gate images; others on one of three
 ABOUT = {
     "source": "demo",
     "class_names": CLASSES,
@@ -88,30 +88,35 @@ class DemoModel:
         for file in self.comparison.values():
             file.write_text("content")
 
-    def entry(self, model: str = "a", val: float = 0.5, test: float = 0.5, seed: int = 0) -> Entry:
-        """An exported model, right on the first `val` of the validation images."""
+    def entry(
+        self, model: str = "a", val: float = 0.5, test: float = 0.5, seed: int = 0, gate: float | None = None
+    ) -> Entry:
+        """An exported model, right on the first `gate` of the gate images, where not given as many as on val."""
         folder = self.folder / f"{model}-{seed}"
         folder.mkdir(exist_ok=True)
         exported = export(folder, model, seed)
         write_training(folder, model, exported.description["weights_sha256"], val)
-        metrics = {"val": {"top1": val}, "test": {"top1": test, "top1_low": test - 0.01, "top1_high": test + 0.01}}
+        metrics = {
+            split: {"top1": top1, "top1_low": round(top1 - 0.01, 6), "top1_high": round(top1 + 0.01, 6)}
+            for split, top1 in (("val", val), ("test", test))
+        }
         package = Package(exported, random_images(2), ABOUT, metrics)
-        right = np.arange(VAL_IMAGES) < round(val * VAL_IMAGES)
+        right = np.arange(GATE_IMAGES) < round((val if gate is None else gate) * GATE_IMAGES)
         return Entry(package, TrainingRecord.read(folder), right, n_test=2000)
 
     def measured(self, model: str, seed: int) -> Entry:
         """The same, right on those images on which it is when it is loaded from the registry and run."""
-        right = _classes(seed) == validation().labels
+        right = _classes(seed) == gate_split().labels
         return replace(self.entry(model, val=float(right.mean()), seed=seed), right=right)
 
     @property
     def reference(self) -> Entry:
-        """Right on four of five of the validation images."""
+        """Right on four of five of the gate images."""
         return self.measured("old", REFERENCE_SEED)
 
     def register(self, *entries: Entry, gate: Gate | None = None, **changed: Any) -> Decision:
-        """changed: val, train_images."""
-        settings = {"train_images": random_images(3), "val": validation(), "gate": gate or Gate(), **changed}
+        """changed: split, seen."""
+        settings = {"seen": image_hashes(random_images(3)), "split": gate_split(), "gate": gate or Gate(), **changed}
         return registry.register(self.store, "demo", self.name, entries, self.comparison, **settings)
 
     def roll_back(self, to: str | None = None) -> str:
@@ -183,15 +188,15 @@ def weights(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(SIDE * SIDE * 3, len(CLASSES))).astype(np.float32) / 1000
 
 
-def validation() -> Validation:
+def gate_split() -> GateSplit:
     """Images and labels that only the model of REFERENCE_SEED has learnt, all but every fifth."""
     classes = _classes(REFERENCE_SEED)
-    labels = np.where(np.arange(VAL_IMAGES) % 5 == 0, (classes + 1) % len(CLASSES), classes)
-    return Validation(random_images(VAL_IMAGES), labels, CLASSES, "d" * 64)
+    labels = np.where(np.arange(GATE_IMAGES) % 5 == 0, (classes + 1) % len(CLASSES), classes)
+    return GateSplit(random_images(GATE_IMAGES), labels, CLASSES, "d" * 64)
 
 
 def _classes(seed: int) -> np.ndarray:
-    return (random_images(VAL_IMAGES).reshape(VAL_IMAGES, -1).astype(np.float32) @ weights(seed)).argmax(axis=1)
+    return (random_images(GATE_IMAGES).reshape(GATE_IMAGES, -1).astype(np.float32) @ weights(seed)).argmax(axis=1)
 
 
 def random_images(count: int, side: int = SIDE) -> np.ndarray:

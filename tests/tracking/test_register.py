@@ -13,14 +13,17 @@ from stages import evaluate, predict, register
 from stages.common import paths
 from stages.common.errors import UserError
 from stages.data import dataset
+from stages.data.dataset import Prepared
 from stages.inference.exported import CHOSEN, DESCRIPTION
+from stages.tracking.package import image_hashes
 from stages.tracking.store import Store
 
-from .conftest import CLASSES, REFERENCE_SEED, export, random_images, validation, write_training
+from .conftest import CLASSES, REFERENCE_SEED, export, gate_split, random_images, write_training
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
 METRICS = paths.METRICS / "tiny.json"
 TRAINED = f"tiny/{REFERENCE_SEED}"
+ROWS = {"val": slice(0, 300), "gate": slice(300, 600), "test": slice(600, 1000)}  # of gate_split()
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ def repository(root, monkeypatch):
     content["registry"]["square"] = "pad"
     content["data"]["source"] = "demo"
     paths.PARAMS.write_text(yaml.safe_dump(content))
-    val = validation()
+    own = gate_split()
     dataset.write(
         paths.PREPARED,
         source="demo",
@@ -42,8 +45,7 @@ def repository(root, monkeypatch):
         superclass_of_class=[0, 1, 0],
         splits={
             "train": (random_images(9), np.arange(9) % 3),
-            "val": (val.images[:600], val.labels[:600]),
-            "test": (val.images[600:], val.labels[600:]),
+            **{name: (own.images[rows], own.labels[rows]) for name, rows in ROWS.items()},
         },
         facts={},
     )
@@ -74,10 +76,15 @@ def test_what_was_measured_and_the_file_it_was_measured_on_make_the_version(repo
     assert metadata["conformal"] == {key: metrics["conformal"][key]["threshold"] for key in ("90", "95")}
     assert metadata["metrics"] == metrics
     assert (metadata["square"], metadata["image_size"], metadata["precision"]) == ("pad", 4, "float32")
-    probabilities = model.predict(validation().images)
-    right = probabilities.argmax(axis=1) == validation().labels
-    assert right[:600].mean() == pytest.approx(metrics["val"]["top1"], abs=1e-6)
-    assert right[600:].mean() == pytest.approx(metrics["test"]["top1"], abs=1e-6)
+    probabilities = model.predict(gate_split().images)
+    right = probabilities.argmax(axis=1) == gate_split().labels
+    for split in ("val", "test"):
+        assert right[ROWS[split]].mean() == pytest.approx(metrics[split]["top1"], abs=1e-6)
+    # What a later candidate is compared on, and what not: neither training images nor those of val.
+    prepared = Prepared.open(paths.PREPARED)
+    assert (register._entry("tiny", prepared, "pad").right == right[ROWS["gate"]]).all()
+    images = np.concatenate([prepared.split(split)[0] for split in ("train", "val")])
+    assert (np.load(next(repository.rglob("seen_images.npy"))) == image_hashes(images)).all()
     report = json.loads(paths.REGISTERED_MODEL.read_text())
     assert report["models"]["tiny"] == {
         "val_top1": metrics["val"]["top1"],

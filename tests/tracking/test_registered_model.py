@@ -16,10 +16,11 @@ from stages.common.errors import UserError
 from stages.inference import onnx_model
 from stages.tracking import registered_model
 from stages.tracking.gate import Gate
+from stages.tracking.package import image_hashes
 from stages.tracking.registered_model import HISTORY_LENGTH, Promotion, RegisteredModel
 from stages.tracking.store import Store
 
-from .conftest import CLASSES, DemoModel, validation, with_about
+from .conftest import CLASSES, DemoModel, gate_split, with_about
 
 NAME = DemoModel.name
 
@@ -27,14 +28,18 @@ NAME = DemoModel.name
 def test_a_better_model_takes_over(demo, monkeypatch):
     first = demo.register(demo.reference)
     new, third = demo.entry("new", val=0.9), demo.entry("third", val=0.3, seed=3)
-    second = demo.register(new, third)
+    loaded = []
+    with monkeypatch.context() as counted:
+        counted.setattr(registered_model, "download_artifacts", _noting(loaded, registered_model.download_artifacts))
+        second = demo.register(new, third)
+    assert loaded == [f"models:/{NAME}/1"], "the champion, once"
     assert demo.aliases == {"old": "1", "new": "2", "third": "3", "champion": "2", "challenger": "1"}
     reason = second.reason
     assert reason.startswith(
         "new is champion with 90.00% top-1 on val, before third (30.00%); it took over from old (version 1): 90.00% "
-        "against 80.00% on the same 1,000 validation images, a difference of +10.00 points ("
+        "against 80.00% on the same 1,000 gate images, a difference of +10.00 points ("
     )
-    assert reason.endswith("(gate: better)")
+    assert reason.endswith("(gate: significant at 0.05)")
     decisions = [demo.version(number).tags["decision"] for number in "123"]
     assert decisions == [first.reason, reason, reason]
     assert demo.history == [("1", "gate"), ("2", "gate")]
@@ -51,11 +56,23 @@ def test_a_worse_candidate_is_challenger(demo):
     assert (decision.model, decision.weights_sha256) == ("old", demo.reference.package.metadata["weights_sha256"])
     assert decision.reason.startswith(
         "old (version 1) stays champion; new (version 2), the best of new (70.00%), is challenger: 70.00% against "
-        "80.00% on the same 1,000 validation images, a difference of -10.00 points ("
+        "80.00% on the same 1,000 gate images, a difference of -10.00 points ("
     )
     assert demo.version("2").tags["decision"] == decision.reason
     assert demo.version("1").tags["decision"] == "old is champion with 80.00% top-1 on val"
     assert demo.history == [("1", "gate")]
+
+
+def test_val_selects_the_candidate_and_gate_alone_compares_it_with_the_champion(demo):
+    demo.register(demo.reference)
+    lucky, able = demo.entry("lucky", val=0.95, gate=0.75), demo.entry("able", val=0.9, gate=0.99, seed=3)
+    decision = demo.register(lucky, able)
+    assert demo.aliases["champion"] == "1"
+    assert decision.reason.startswith(
+        "old (version 1) stays champion; lucky (version 2), the best of lucky (95.00%), able (90.00%), is challenger: "
+        "75.00% against 80.00% on the same 1,000 gate images"
+    )
+    assert demo.register(able).model == "able"
 
 
 def test_the_gate_significant_asks_for_a_small_p_value(demo):
@@ -80,33 +97,37 @@ def test_the_same_weights_packaged_anew_take_over_unless_their_predictions_are_w
     assert demo.register(demo.reference).champion == "4"
 
 
-def test_where_the_data_differ_only_images_new_to_the_champion_count(demo):
-    present = replace(validation(), data_sha256="e" * 64)
-    demo.register(demo.reference, train_images=present.images[:300])
+@pytest.mark.parametrize("name", ["seen_images.npy", "training_images.npy"])
+def test_where_the_data_differ_only_images_new_to_the_champion_count(demo, root, name):
+    present = replace(gate_split(), data_sha256="e" * 64)
+    demo.register(demo.reference, seen=image_hashes(present.images[:300]))
+    [file] = (root / "mlartifacts").rglob("artifacts/**/seen_images.npy")
+    file.rename(file.with_name(name))  # as in packages of the release before gate
+    demo.client.delete_model_version_tag(NAME, "1", "files_sha256")
     new = with_about(demo.entry("new", val=0.95), data_sha256="e" * 64)
-    decision = demo.register(new, val=present)
+    decision = demo.register(new, split=present)
     assert decision.model == "new"
-    assert "92.86% against 80.00% on the same 700 validation images" in decision.reason
+    assert "92.86% against 80.00% on the same 700 gate images" in decision.reason
 
 
 @pytest.mark.parametrize(
     ("known", "class_names", "reason"),
     [
-        (501, CLASSES, "499 of the 1,000 validation images are new to it, at least 500 are needed"),
+        (501, CLASSES, "499 of the 1,000 gate images are new to it, at least 500 are needed"),
         (300, [*CLASSES[:2], "dog"], "the champion has other classes"),
     ],
 )
 def test_what_cannot_be_compared_does_not_replace_the_champion(demo, known, class_names, reason):
-    present = replace(validation(), data_sha256="e" * 64, class_names=class_names)
-    demo.register(demo.reference, train_images=present.images[:known])
+    present = replace(gate_split(), data_sha256="e" * 64, class_names=class_names)
+    demo.register(demo.reference, seen=image_hashes(present.images[:known]))
     candidate = demo.entry("new", val=0.95)
-    decision = demo.register(candidate, val=present)
+    decision = demo.register(candidate, split=present)
     assert (decision.model, demo.aliases["challenger"]) == ("old", "2")
     assert reason in decision.reason
-    assert demo.register(candidate, val=present, gate=Gate("always")).model == "new"
+    assert demo.register(candidate, split=present, gate=Gate("always")).model == "new"
 
 
-@pytest.mark.parametrize("damage", ["model.onnx", "training_images.npy", "all", "download"])
+@pytest.mark.parametrize("damage", ["model.onnx", "seen_images.npy", "all", "download"])
 def test_a_champion_that_does_not_work_is_replaced_by_a_worse_model_that_does(demo, root, monkeypatch, damage):
     demo.register(demo.reference)
     if damage == "download":
@@ -159,6 +180,14 @@ def test_a_store_of_the_release_before_keeps_its_champion_and_a_persons_choice(d
     assert demo.history == ([("1", "hand")] if was_chosen else [("2", "gate")])
     assert demo.register(demo.entry("newer", val=0.95, seed=5)).champion == "3"
     assert demo.roll_back().startswith(f"{'old' if was_chosen else 'new'} (version {decision.champion}) is champion")
+
+
+def _noting(calls, function):
+    def noted(uri, **options):
+        calls.append(uri)
+        return function(uri, **options)
+
+    return noted
 
 
 def _fail_with(error):

@@ -19,7 +19,10 @@ from stages.tracking.store import Store
 from .conftest import DemoModel, random_images, with_about
 
 NAME = DemoModel.name
-METRICS = {"val/top1": 0.5, "test/top1": 0.4}
+METRICS = {
+    **{"val/top1": 0.5, "val/top1_low": 0.49, "val/top1_high": 0.51},
+    **{"test/top1": 0.4, "test/top1_low": 0.39, "test/top1_high": 0.41},
+}
 
 
 def test_every_model_is_a_version_with_its_name_and_the_best_on_val_is_champion(demo):
@@ -116,6 +119,24 @@ def test_the_comparison_has_a_run_with_every_file_once(demo, tmp_path):
     assert run_id() != first
 
 
+def test_the_report_is_the_note_of_the_comparisons_run_as_far_as_it_fits(demo):
+    def note(*sections):
+        demo.comparison["comparison.md"].write_text("\n\n".join(["# Report", *sections]))
+        demo.register(demo.entry("a"))
+        run_id = demo.version("1").tags["comparison_run_id"]
+        return MlflowClient(demo.store.uri).get_run(run_id).data.tags["mlflow.note.content"]
+
+    links = "![Top-1](plots/top1.png) [checks](../checks.md) [paper](https://arxiv.org/abs/1)"
+    named = "# Report\n\nTop-1 (artifact `plots/top1.png`) checks [paper](https://arxiv.org/abs/1)"
+    assert note(links) == named
+    fits, long = "## Fits\n\n" + "x" * 7000, "### Does not\n\n" + "y" * 1000
+    assert note(links, fits, long) == f"{named}\n\n{fits}\n\nThe rest is in the artifact `comparison.md`."
+    [whole] = [
+        file for file in demo.client.list_artifacts(demo.version("1").tags["comparison_run_id"]) if not file.is_dir
+    ]
+    assert whole.path == "comparison.md"
+
+
 def test_lost_artifacts_are_logged_again_and_a_models_own_plots_are_replaced_by_newer_ones(demo, root, tmp_path):
     plot = tmp_path / "confusion_a.png"
     entry = replace(demo.entry("a"), plots=[plot])
@@ -155,7 +176,7 @@ def test_an_upload_that_breaks_off_leaves_no_version(demo, monkeypatch):
     assert demo.register(demo.entry("a")).champion == "1"
 
 
-@pytest.mark.parametrize(("damaged", "is_gone"), [("MLmodel", True), ("training_images.npy", False), ("run", True)])
+@pytest.mark.parametrize(("damaged", "is_gone"), [("MLmodel", True), ("seen_images.npy", False), ("run", True)])
 def test_a_damaged_package_is_logged_again(demo, root, damaged, is_gone):
     first = demo.register(demo.entry("a"))
     for file in (root / "mlartifacts").rglob(f"artifacts/**/{damaged}"):
