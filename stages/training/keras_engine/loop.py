@@ -56,7 +56,7 @@ def is_out_of_memory(error: Exception) -> bool:
 def _train(classifier: KerasClassifier, val: LabeledImages, progress: Progress) -> None:
     batches, policy = progress.batches, _policy(classifier)
     # Networks of other precision or size share the weights' values, not the layers: those compute in theirs for good.
-    networks = {None: classifier.network if policy == "float32" else classifier.build(policy)}
+    networks: dict[Any, keras.Model] = {None: classifier.network if policy == "float32" else classifier.build(policy)}
     checkpoint = progress.checkpoints.latest if progress.checkpoints else None
     if checkpoint:
         progress.resume(checkpoint.progress)
