@@ -200,7 +200,7 @@ def test_other_errors_keep_their_names(error):
 @pytest.mark.parametrize(("model", "interruptions"), [("vit_scratch", (120,)), *((model, (20, 60)) for model in SMALL)])
 def test_an_interrupted_training_ends_with_the_bits_of_a_whole_one(model, interruptions, tmp_path):
     drawing = {  # random numbers of their own
-        "vit_scratch": {"dropout": 0.1},
+        "vit_scratch": {"dropout": 0.1, "ema": 0.9},
         "vit_transfer": {"patch_dropout": 0.5},
         "mobilenet_transfer": {"dropout": 0.2, "small_size": 32, "image_size": 64},
     }

@@ -1,6 +1,7 @@
 """The torch engine: learning rate, devices, precision, processes."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,6 +65,24 @@ def test_a_last_batch_of_one_image_may_be_mixed(reports, count):
     fit(built, tinted(count), tinted(8), epochs=2, compute=CPU, reporter=reports.reporter)
     assert [metrics["val_loss"] < 2 for _, metrics in reports.epochs] == [True, True]
     assert not torch.equal(built.network.state_dict()["1.blocks.0.mlp.0.weight"], before)
+
+
+def test_an_average_of_the_weights_is_validated_and_kept(reports):
+    built, train, val, seen = classifier("vit_scratch", ema=0.75), tinted(160), tinted(50, seed=1), []
+
+    def take() -> None:
+        seen.append([parameter.detach().clone() for parameter in built.body.parameters()])
+
+    fit(built, train, val, epochs=2, compute=CPU, reporter=replace(reports.reporter, after_step=take))
+    average = seen[0]
+    for weights in seen[1:]:
+        average = [0.75 * so_far + 0.25 * new for so_far, new in zip(average, weights, strict=True)]
+    assert len(seen) == 20
+    kept = list(built.body.parameters())
+    torch.testing.assert_close(kept, average, rtol=1e-4, atol=1e-6)
+    assert not torch.equal(kept[-1], seen[-1][-1])
+    loss = torch.nn.functional.cross_entropy(torch.from_numpy(built.logits(val.images)), torch.from_numpy(val.labels))
+    assert reports.epochs[-1][1]["val_loss"] == pytest.approx(loss.item(), abs=1e-4)
 
 
 @pytest.mark.parametrize("shape", ["linear", "cosine"])

@@ -20,6 +20,7 @@ class Settings(ClassifierSettings):
     adamw_lr: Positive
     weight_decay: NonNegative
     warmup_fraction: Fraction
+    ema: ProperFraction
     label_smoothing: Fraction
     rand_augment: Annotated[Number, Field(ge=0, le=10, multiple_of=1)]  # timm takes whole ones
     mixup: NonNegative

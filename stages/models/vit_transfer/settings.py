@@ -18,4 +18,5 @@ class Settings(FinetuneSettings):
     head_lr: Positive
     weight_decay: NonNegative
     warmup_fraction: Fraction
+    ema: ProperFraction
     label_smoothing: Fraction

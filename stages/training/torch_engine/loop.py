@@ -2,8 +2,8 @@
 
 Fabric brings devices, processes and number formats; the loop is our own, because a training resumed in the middle of an
 epoch ends with the bits of one that was never interrupted. For that, everything at a step follows from its number: the
-batch, the learning rate, the random numbers of dropout. A checkpoint holds weights, optimizer and the sums of the epoch
-so far.
+batch, the learning rate, the random numbers of dropout. A checkpoint holds weights, their average if one is kept,
+optimizer and the sums of the epoch so far.
 """
 
 import copy
@@ -19,6 +19,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stages.common.errors import UserError
 from stages.common.settings import Compute, started_processes
@@ -124,6 +125,9 @@ class _Loop:
         self.optimizer = classifier.optimizer(classifier.resolved["precision"])
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.network = classifier.network
+        self.average: AveragedModel | None = None
+        if decay := getattr(settings, "ema", 0.0):
+            self.average = AveragedModel(self.network, fabric.device, multi_avg_fn=get_ema_multi_avg_fn(decay)).eval()
         # Sums of loss and right predictions since the last report, of this process.
         self.window = torch.zeros(2, device=fabric.device)
 
@@ -148,6 +152,8 @@ class _Loop:
                     break
             self.progress.end_epoch(*self.validate(self.val))
             self.save()
+        if self.average:
+            self.classifier.network.load_state_dict(self.average.module.state_dict())
 
     def step_seconds(self) -> float:
         """How long a step takes, the mean over all of the training but some to warm up."""
@@ -179,6 +185,8 @@ class _Loop:
         self.fabric.backward(loss * (self.fabric.world_size / len(batch.labels)))
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if self.average:
+            self.average.update_parameters(self.classifier.network)
         self.window += torch.stack([loss.detach(), _correct(logits, labels)])
 
     def part(self, rows: np.ndarray) -> Tensor:
@@ -203,14 +211,15 @@ class _Loop:
         """Loss in nats and top-1 on validation images, each process measuring every so many-th batch."""
         self.classifier.before_step(1.0)
         self.network.eval()
+        # Not the network that DDP wraps: its processes would wait for one another at every batch.
+        network = self.average.module if self.average else self.classifier.network
         sums = torch.zeros(2, dtype=torch.float64)
         starts = range(0, len(val.labels), VALIDATION_BATCH)
         for start in starts[self.fabric.global_rank :: self.fabric.world_size]:
             rows = slice(start, start + VALIDATION_BATCH)
             images, labels = (torch.from_numpy(np.array(part[rows])).to(self.fabric.device) for part in val)
-            # Not the network that DDP wraps: its processes would wait for one another at every batch.
             with self.fabric.autocast():
-                logits = self.classifier.network(images).float()
+                logits = network(images).float()
             loss = F.cross_entropy(logits, labels, reduction="sum")
             sums += torch.stack([loss, _correct(logits, labels)]).cpu()
         self.network.train()
@@ -227,6 +236,8 @@ class _Loop:
         """A checkpoint. All processes hold the same state: rank 0 writes."""
         if self.fabric.is_global_zero:
             state = {"network": self.classifier.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+            if self.average:
+                state["average"] = self.average.state_dict()
             self.progress.save(lambda file: torch.save(state, file))
         self.fabric.barrier()
 
@@ -243,6 +254,8 @@ class _Loop:
             state, progress = saved
             self.classifier.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
+            if self.average:
+                self.average.load_state_dict(state["average"])
             self.progress.resume(progress)
 
 
