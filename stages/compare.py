@@ -1,5 +1,6 @@
 """Stage `compare`: all models side by side, as text, tables and figures."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ def main() -> None:
     logits, labels = {name: own.logits for name, own in test.items()}, test[names[0]].labels
     metrics = {c.name: c.metrics for c in candidates}
     comparison = {
+        "near_duplicates": _near_duplicates(metrics),
         "corrupted_images": len(shifted[names[0]].clean.labels),
         **model_comparison.compare(logits, labels, metrics),
         "int8": {name: int8 for name in names if (int8 := Exported.open(name).description.get("int8"))},
@@ -90,6 +92,24 @@ def _candidate(name: str, shifted: robustness.Shifted, logits: np.ndarray) -> Ca
 def _run(name: str) -> Path:
     """Of the chosen seed."""
     return paths.RUNS / name / str(chosen(name)["seed"])
+
+
+def _near_duplicates(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """How many test images have one in train, and top-1 of each model on all test images and without those."""
+    found = read_json(paths.NEAR_DUPLICATES, "run `dvc repro duplicates`")
+    top1 = {
+        name: {"all": own["test"]["top1"], "without": without["top1"]}
+        | {end: without[f"top1_{end}"] for end in ("low", "high")}
+        for name, own in metrics.items()
+        if (without := own["test_without_near_duplicates"])
+    }
+    test = found["test"]
+    return {
+        "images": test["with_near_duplicate"],
+        "share": test["share"],
+        "threshold": found["threshold"],
+        "top1": top1,
+    }
 
 
 def _baselines(prepared: Prepared) -> dict[str, Any]:

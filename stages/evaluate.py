@@ -4,11 +4,13 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from stages.common import paths
 from stages.common.errors import one_line_errors
 from stages.common.files import write_json
 from stages.data.dataset import Prepared
-from stages.evaluation import accuracy, predictions
+from stages.evaluation import accuracy, predictions, significance
 from stages.evaluation.summary import Predictions, rounded, summarize
 from stages.models import params
 
@@ -20,10 +22,22 @@ def main() -> None:
     metrics = summarize(val, test, prepared.superclass_of_class)
     trained = {split: predictions.by_seed(name, prepared, split) for split in ("val", "test")}
     metrics["seeds"] = rounded(over_seeds(trained, predictions.chosen_seed(name)))
+    metrics["test_without_near_duplicates"] = rounded(
+        of_images(test, ~predictions.with_near_duplicate("test", prepared))
+    )
     for split in ("val", "test"):
         top1, low, high, top5 = (metrics[split][key] for key in ("top1", "top1_low", "top1_high", "top5"))
         print(f"{name}: {split} top-1 {top1:.2%} ({low:.2%} to {high:.2%}), top-5 {top5:.2%}")
     write_json(paths.METRICS / f"{name}.json", metrics)
+
+
+def of_images(found: Predictions, chosen: np.ndarray) -> dict[str, Any] | None:
+    """Top-1 and its interval on the `chosen` images, (N,) bool; None where there are none."""
+    if not chosen.any():
+        return None
+    right = (found.logits.argmax(axis=1) == found.labels)[chosen]
+    low, high = significance.share_interval(right)
+    return {"top1": float(right.mean()), "top1_low": low, "top1_high": high, "images": len(right)}
 
 
 def over_seeds(trained: Mapping[str, Mapping[int, Predictions]], chosen: int) -> dict[str, Any]:

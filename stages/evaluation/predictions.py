@@ -10,6 +10,7 @@ from stages.common import paths
 from stages.common.errors import UserError
 from stages.data.corruptions import CORRUPTIONS, SEVERITIES
 from stages.data.dataset import Prepared
+from stages.data.near_duplicates import THRESHOLD
 from stages.evaluation.robustness import Shifted
 from stages.evaluation.summary import Predictions
 
@@ -37,6 +38,14 @@ def of_split(model: str, prepared: Prepared, split: str) -> Predictions:
     logits = _read(file, [key], f"predict@{model}")[key]
     _check(file, key, logits, (len(labels), len(prepared.class_names)), f"predict@{model}")
     return Predictions(logits, labels)
+
+
+def with_near_duplicate(split: str, prepared: Prepared) -> np.ndarray:
+    """Which images of a split have a near duplicate in train, (N,) bool; UserError as of `of_split`."""
+    key, (_, labels) = f"{split}_similarity", prepared.split(split)
+    similarity = _read(paths.DUPLICATES, [key], "duplicates")[key]
+    _check(paths.DUPLICATES, key, similarity, labels.shape, "duplicates")
+    return similarity >= THRESHOLD
 
 
 def under_shift(model: str, prepared: Prepared, test: Predictions) -> Shifted:

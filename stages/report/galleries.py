@@ -64,6 +64,17 @@ def corruptions(examples: Mapping[str, np.ndarray]) -> Figure:
         return figure
 
 
+def near_duplicates(pairs: np.ndarray, similarity: np.ndarray, threshold: float) -> Figure:
+    """Pairs of images (N, H, 2 W, 3) with their similarity (N,), in falling order: those below `threshold` in grey."""
+    with _grid(max(1, -(-len(pairs) // COLUMNS)), COLUMNS, 12, 0.95) as (figure, axes):
+        for axis, pair, value in zip(axes.flat, pairs, similarity, strict=False):
+            axis.imshow(pair, interpolation="bicubic")
+            axis.set_title(f"{value:.3f}", color="black" if value >= threshold else "grey", fontsize=8.5, pad=3)
+        title = f"Test images, each beside the most similar training image; a near duplicate from {threshold} (black)"
+        figure.suptitle(title, fontsize=12)
+        return figure
+
+
 def mistakes(images: np.ndarray, by_model: Mapping[str, Mistakes], class_names: Sequence[str]) -> Figure:
     """The most confident mistakes of each model, a row each."""
     palette = colours(list(by_model))

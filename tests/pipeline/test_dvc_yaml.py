@@ -41,7 +41,7 @@ TORCH = ("vit_scratch", "vit_transfer")
 @pytest.mark.parametrize(
     ("what", "readers"),
     [
-        ("stages/common/paths.py", {"download", "prepare", "compare", "register"} | each(*PER_MODEL)),
+        ("stages/common/paths.py", {"download", "prepare", "duplicates", "compare", "register"} | each(*PER_MODEL)),
         (
             "stages/data/sources/demo.py",
             {"download", "prepare", "compare", "register"} | each("robustness", "evaluate"),
