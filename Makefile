@@ -89,15 +89,17 @@ repro: git $(READY) ## the real thing: download, train, compare, register what i
 
 # The images first, or each experiment would fetch them for itself; unless the sweep chooses others.
 sweep: git $(READY) ## a grid of settings of one model, queued; table and figure in sweep/
+	@python -m stages.tools.sweep $(MODEL)
 	$(if $(findstring data.,$(SWEEP)),,dvc repro prepare)
 	dvc exp run --queue --name $(NAME) $(SWEEP) evaluate@$(MODEL)
 	@python -m stages.tools.sweep $(MODEL) $(NAME) --jobs $(JOBS)
 
 # Trainings in copies of the repository lack what git ignores: COPY names such files, e.g. weights in data/external.
 COPY :=
-study: git $(READY) ## what reports/claims.md rests on: small trainings, more than an hour; reports/studies/
+SEEDS := 1
+study: git $(READY) ## what reports/claims.md rests on, and equal minutes for all: small trainings, two hours; reports/studies/
 	dvc repro prepare
-	python -m stages.tools.study $(addprefix --copy ,$(COPY)) $(STUDIES)
+	python -m stages.tools.study $(addprefix --copy ,$(COPY)) --seeds $(SEEDS) $(STUDIES)
 	dvc repro compare
 
 register: git $(READY) ## register the trained models again, in an MLflow store that lost them or in another one
