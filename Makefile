@@ -78,7 +78,8 @@ demo: git $(READY) ## the whole pipeline on generated images, offline, in minute
 	@dvc exp remove -q demo 2>/dev/null || true
 	dvc exp run --temp --name demo $(DEMO)
 	@rm -rf demo_reports && dvc get -q . reports --rev demo -o demo_reports
-	@rm -rf demo_reports/studies demo_reports/benchmark.* demo_reports/serving.*  # of CIFAR-100, measured elsewhere
+	@rm -rf demo_reports/studies demo_reports/benchmark.* demo_reports/serving.* \
+		demo_reports/time_to_accuracy.* demo_reports/notebooks.json  # of CIFAR-100, measured elsewhere
 	@echo
 	@echo "The demo model is registered as demo-classifier; its reports are in demo_reports/ (start with comparison.md)."
 	@echo "  make app     classify an image in the browser"
@@ -120,7 +121,7 @@ serve: $(READY) ## the champion over HTTP, http://127.0.0.1:5001; another model:
 ui: $(READY) ## the MLflow pages
 	mlflow ui
 
-bench: git $(READY) ## speed of training, against a baseline, and of predictions, in half an hour: reports/benchmark.md, serving.md
+bench: git $(READY) ## training against a baseline, and predictions, in an hour: reports/benchmark.md, time_to_accuracy.md, serving.md
 	dvc repro prepare
 	python -m stages.tools.bench
 

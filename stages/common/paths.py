@@ -22,6 +22,7 @@ METRICS = REPORTS / "metrics"  # one .json per model
 PLOTS = REPORTS / "plots"
 TABLES = REPORTS / "tables"  # what the figures show, as CSV, all models in each
 STUDIES = REPORTS / "studies"  # results of `make study`, one .csv and .png each
+NOTEBOOKS = REPORTS / "notebooks.json"  # figures that were printed elsewhere, with their source
 COMPARISON = REPORTS / "comparison.md"
 ROBUSTNESS_METRICS = REPORTS / "robustness.json"
 COMPARISON_DATA = REPORTS / "comparison.json"  # every number of it

@@ -10,11 +10,12 @@ import pandas as pd
 from stages.common.errors import UserError, one_line_errors
 from stages.common.files import write_json, write_text
 from stages.models import params
-from stages.report import charts
+from stages.report import charts, markdown
 from stages.tools import experiments, provenance
-from stages.tools.markdown import render
+
 
 TABLE, FIGURE, ORIGIN = (Path("sweep", f"sweep.{kind}") for kind in ("md", "png", "json"))  # git-ignored
+TEMPLATE = Path(__file__).parent / "templates/sweep.md.j2"
 
 
 def main() -> None:
@@ -54,7 +55,8 @@ def report(found: Sequence[dict[str, Any]], name: str, model: str) -> None:
     tried, settings = rank(found, trained, model)
     TABLE.parent.mkdir(exist_ok=True)
     charts.save(charts.sweep(settings, tried), FIGURE, f"{model}: top-1 on validation")
-    write_text(TABLE, render("sweep", name=name, model=model, tried=tried, settings=settings.to_dict("records")))
+    values = {"name": name, "model": model, "tried": tried, "settings": settings.to_dict("records")}
+    write_text(TABLE, markdown.render(TEMPLATE, **values))
     if runs := [run for own in trained.values() for run in own if "tags" in run]:
         write_json(ORIGIN, provenance.of_runs(runs))
     print(f"{name}: best top-1 on validation {settings['val_top1'].max():.2%}; all in {TABLE}, {FIGURE}")
