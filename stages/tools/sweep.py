@@ -13,7 +13,6 @@ from stages.models import params
 from stages.report import charts, markdown
 from stages.tools import experiments, provenance
 
-
 TABLE, FIGURE, ORIGIN = (Path("sweep", f"sweep.{kind}") for kind in ("md", "png", "json"))  # git-ignored
 TEMPLATE = Path(__file__).parent / "templates/sweep.md.j2"
 

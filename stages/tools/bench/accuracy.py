@@ -111,7 +111,7 @@ def baseline(settings: Params, name: str, target: float, scratch: Path) -> dict[
     curve.start(len(examples.labels), BATCH_SIZE)
     optimizer = torch_baseline.train_until(curve, network, batches, device)
     facts = {**RECIPE, "pool": "cls", "batch_size": BATCH_SIZE, "crop_padding": torch_baseline.PADDING, "flip": True}
-    facts |= {"schedule": "constant", "precision": "float32", "images": "one by one"}
+    facts |= {"pixel_mean": [NEUTRAL], "schedule": "constant", "precision": "float32", "images": "one by one"}
     return {"facts": _facts(network, optimizer) | facts, "curve": curve.rows, "val_images": len(curve.val.labels)}
 
 
@@ -119,7 +119,10 @@ def ours(settings: Params, name: str, target: float, scratch: Path) -> dict[str,
     """Train by `fit`, tracked as in the stage `train`, for one epoch or until validation reaches `target` (share)."""
     classifier, prepared = training.start(settings, name, {})
     examples, val = LabeledImages(*prepared.split("train")), LabeledImages(*prepared.split("val"))
-    curve, few = Curve(classifier.network, classifier.network, val, target), LabeledImages(val.images[:1], val.labels[:1])
+    curve, few = (
+        Curve(classifier.network, classifier.network, val, target),
+        LabeledImages(val.images[:1], val.labels[:1]),
+    )
 
     def after_step() -> None:
         if curve():
@@ -131,12 +134,10 @@ def ours(settings: Params, name: str, target: float, scratch: Path) -> dict[str,
         fit(classifier, examples, few, epochs=1, compute=settings.compute, reporter=reporter)
     optimizer = classifier.optimizer(classifier.resolved["precision"])
     facts = classifier.settings.model_dump(exclude={"classifier", "epochs", "muon_lr", "adamw_lr", "weight_decay"})
-    facts |= {"schedule": f"{classifier.schedule} decay", "precision": classifier.resolved["precision"]}
-    return {
-        "facts": _facts(classifier.body, optimizer) | facts | {"images": "in batches"},
-        "curve": curve.rows,
-        "val_images": len(val.labels),
-    }
+    mean = [round(value, 3) for value in classifier.preprocessing.mean.flatten().tolist()]
+    facts |= {"pixel_mean": mean, "schedule": f"{classifier.schedule} decay", "images": "in batches"}
+    facts |= _facts(classifier.body, optimizer) | {"precision": classifier.resolved["precision"]}
+    return {"facts": facts, "curve": curve.rows, "val_images": len(val.labels)}
 
 
 def _facts(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
