@@ -81,7 +81,8 @@ demo: git $(READY) ## the whole pipeline on generated images, offline, in minute
 	@start=$$(date +%s) && dvc exp run --temp --name demo $(DEMO) \
 		&& rm -rf demo_reports && dvc get -q . reports --rev demo -o demo_reports \
 		&& python -m stages.tools.demo demo_reports $$(($$(date +%s) - start))
-	@rm -rf demo_reports/studies demo_reports/benchmark.* demo_reports/serving.*  # of CIFAR-100, measured elsewhere
+	@rm -rf demo_reports/studies demo_reports/benchmark.* demo_reports/serving.* \
+		demo_reports/time_to_accuracy.* demo_reports/notebooks.json  # of CIFAR-100, measured elsewhere
 	@echo
 	@echo "The demo model is registered as demo-classifier; its reports are in demo_reports/ (start with comparison.md)."
 	@echo "  make app     classify an image in the browser"
@@ -92,15 +93,17 @@ repro: git $(READY) ## the real thing: download, train, compare, register what i
 
 # The images first, or each experiment would fetch them for itself; unless the sweep chooses others.
 sweep: git $(READY) ## a grid of settings of one model, queued; table and figure in sweep/
+	@python -m stages.tools.sweep $(MODEL)
 	$(if $(findstring data.,$(SWEEP)),,dvc repro prepare)
 	dvc exp run --queue --name $(NAME) $(SWEEP) evaluate@$(MODEL)
 	@python -m stages.tools.sweep $(MODEL) $(NAME) --jobs $(JOBS)
 
 # Trainings in copies of the repository lack what git ignores: COPY names such files, e.g. weights in data/external.
 COPY :=
-study: git $(READY) ## what reports/claims.md rests on: small trainings, more than an hour; reports/studies/
+SEEDS := 1
+study: git $(READY) ## what reports/claims.md rests on, and equal minutes for all: small trainings, two hours; reports/studies/
 	dvc repro prepare
-	python -m stages.tools.study $(addprefix --copy ,$(COPY)) $(STUDIES)
+	python -m stages.tools.study $(addprefix --copy ,$(COPY)) --seeds $(SEEDS) $(STUDIES)
 	dvc repro compare
 
 register: git $(READY) ## register the trained models again, in an MLflow store that lost them or in another one
@@ -121,7 +124,7 @@ serve: $(READY) ## the champion over HTTP, http://127.0.0.1:5001; another model:
 ui: $(READY) ## the MLflow pages
 	mlflow ui
 
-bench: git $(READY) ## speed of training, against a baseline, and of predictions, in half an hour: reports/benchmark.md, serving.md
+bench: git $(READY) ## training against a baseline, and predictions, in an hour: reports/benchmark.md, time_to_accuracy.md, serving.md
 	dvc repro prepare
 	python -m stages.tools.bench
 

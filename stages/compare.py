@@ -13,7 +13,7 @@ from stages.common import paths
 from stages.common.errors import UserError, one_line_errors
 from stages.common.files import read_json, replacing_folder, write_json, write_text
 from stages.data.dataset import Prepared
-from stages.evaluation import baselines, model_comparison, predictions, robustness, significance, tables
+from stages.evaluation import baselines, model_comparison, predictions, robustness, significance, studies, tables
 from stages.evaluation.summary import rounded
 from stages.inference.exported import Exported, chosen
 from stages.models import params
@@ -49,13 +49,13 @@ def main() -> None:
         "robustness": {name: robustness.top1_by_severity(shifted[name]) for name in names},
     }
     joined = {key: tables.joined(found) for key, found in by_model.items()} | {"summary": summary(candidates)}
-    studies = _studies(prepared)
-    judged = claims.judge(candidates, comparison["pairs"], dataset, studies, joined["learning"])
+    studied = studies.read(paths.STUDIES, {c.name: c.run for c in candidates})
+    judged = claims.judge(candidates, comparison["pairs"], dataset, studied, joined["learning"])
     comparison |= rounded(
         {
             "claims": {name: asdict(claim) for name, claim in judged.items()},
-            "equal_minutes": _equal_minutes(studies.get("equal_minutes"), names),
-            "studies": list(studies),
+            "equal_minutes": _equal_minutes(studied.get("equal_minutes"), names),
+            "studies": list(studied),
         }
     )
     facts = checks.Facts(candidates, comparison, dataset, joined["classes"], joined["learning"])
@@ -63,7 +63,7 @@ def main() -> None:
 
     # In folders of their own: what a model that is gone left behind does not stay.
     with replacing_folder(paths.PLOTS) as folder:
-        of_studies = {"equal_minutes": studies.get("equal_minutes", pd.DataFrame())}
+        of_studies = {"equal_minutes": studied.get("equal_minutes", pd.DataFrame())}
         drawn = figures.write(folder, prepared, joined | of_studies, comparison)
     with replacing_folder(paths.TABLES) as folder:
         for name, table in joined.items():
@@ -132,13 +132,6 @@ def _learning(name: str) -> pd.DataFrame:
     folder, remedy = paths.RUNS / name, f"dvc repro train@{name}"
     by_seed = {int(seed): _csv(folder / seed / "learning.csv", remedy) for seed in chosen(name)["val_top1"]}
     return pd.concat(by_seed, names=["seed"]).reset_index("seed").reset_index(drop=True)
-
-
-def _studies(prepared: Prepared) -> dict[str, pd.DataFrame]:
-    """The tables of `make study`, by name, that speak of this data."""
-    found = {file.stem: _csv(file, "make study") for file in sorted(paths.STUDIES.glob("*.csv"))}
-    own = {name: table[table["data"] == prepared.data_sha256[:16]] for name, table in found.items()}
-    return {name: table for name, table in own.items() if len(table)}
 
 
 def _equal_minutes(study: pd.DataFrame | None, names: list[str]) -> list[dict[str, Any]]:

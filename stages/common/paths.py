@@ -24,6 +24,7 @@ PLOTS = REPORTS / "plots"
 TABLES = REPORTS / "tables"  # what the figures show, as CSV, all models in each
 STUDIES = REPORTS / "studies"  # results of `make study`, one .csv and .png each
 NEAR_DUPLICATES = REPORTS / "near_duplicates.json"  # how many there are; beside it a .png with pairs
+NOTEBOOKS = REPORTS / "notebooks.json"  # figures that were printed elsewhere, with their source
 COMPARISON = REPORTS / "comparison.md"
 ROBUSTNESS_METRICS = REPORTS / "robustness.json"
 COMPARISON_DATA = REPORTS / "comparison.json"  # every number of it

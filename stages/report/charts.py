@@ -27,6 +27,7 @@ COSTS = {
     "minutes": "minutes of training",
     "megabytes": "megabytes of weights",
 }
+_ON_VALIDATION = "top-1 on validation"
 _ZERO_TO_ONE = alt.Scale(domain=[0, 1])
 _CHOSEN = alt.selection_point(name="chosen", fields=["model"], bind="legend")
 _FADED = alt.condition(_CHOSEN, alt.value(1.0), alt.value(0.12))  # where others were chosen in the legend
@@ -261,6 +262,51 @@ def class_accuracy(table: pd.DataFrame) -> alt.HConcatChart:
         dots = base.mark_point(filled=True, opacity=1).encode(x=x, size=size, color=_colour(table))
         panels.append(alt.layer(span, dots).properties(title=title, width=330, height=alt.Step(14)))
     return alt.hconcat(*panels)
+
+
+def study(table: pd.DataFrame, label: str, form: str, *, by_time: bool) -> alt.ConcatChart:
+    """Top-1 against what was varied, a line through the means over seeds, and with `by_time` against minutes, too.
+
+    table: columns model, value, val_top1 (share), minutes. label, form: of the first axis and its values, e.g. ".0%".
+    """
+    means = table.groupby(["model", "value"], sort=False)[["val_top1", "minutes"]].mean().reset_index()
+    top1, values = (
+        _share("val_top1", _ON_VALIDATION),
+        alt.Axis(labelExpr=f"format(datum.value, '{form}')", labelAngle=0),
+    )
+    axes = [alt.X("value:O", title=label, axis=values)]
+    if by_time:
+        axes.append(alt.X("minutes", title=COSTS["minutes"]))
+    return panels([_lines(means, x, top1, "value", []) for x in axes], columns=2, width=330, height=300)
+
+
+def sweep(settings: pd.DataFrame, tried: Sequence[str]) -> Layers | alt.HConcatChart:
+    """Top-1 against the parameters that were tried: a heat map of two, else a panel for each.
+
+    settings: the tried ones as text, val_top1 (share). In a panel, grey: every setting; the line: the best of a value.
+    """
+    axes = [_ordinal(settings, name) for name in tried]
+    chart = alt.Chart(settings.rename(columns=lambda name: name.replace(".", " ")))
+    if len(tried) == 2:
+        cells = chart.encode(alt.X(**axes[0]), alt.Y(**axes[1])).properties(width=alt.Step(70), height=alt.Step(45))
+        colour = alt.Color("val_top1", legend=None, scale=alt.Scale(scheme="blues"))
+        texts = cells.mark_text(fontWeight="bold").encode(alt.Text("val_top1", format=PERCENT))
+        return alt.layer(cells.mark_rect(opacity=0.6).encode(colour), texts)
+    top1 = _share("val_top1", _ON_VALIDATION)
+    panels = []
+    for axis in axes:
+        panel = chart.encode(alt.X(**axis)).properties(width=200)
+        best = panel.mark_line(point=True).encode(top1.aggregate("max"))
+        panels.append(alt.layer(panel.mark_point(color=GREY).encode(top1), best))
+    return alt.hconcat(*panels)
+
+
+def _ordinal(settings: pd.DataFrame, name: str) -> dict[str, Any]:
+    """An axis of a parameter's values: numbers by size, then other values as they come."""
+    values = settings[name].drop_duplicates()
+    sort = values.sort_values(key=lambda texts: pd.to_numeric(texts, errors="coerce"), kind="stable").tolist()
+    axis = alt.Axis(labelAngle=-30)
+    return {"field": name.replace(".", " "), "type": "ordinal", "sort": sort, "title": name, "axis": axis}
 
 
 def _lines(table: pd.DataFrame, x: alt.X, y: alt.Y, order: str, tooltip: Sequence[alt.Tooltip]) -> alt.Chart:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from stages.evaluation.studies import means
 from stages.report import adaptation
 from stages.report.candidate import Candidate
 
@@ -48,7 +49,7 @@ def judge(
     data. learning: validation within each training, see adaptation.compare.
     """
     models = {candidate.name: candidate for candidate in candidates}
-    own, none = {name: rows.sort_values("value") for name, rows in studies.items() if "value" in rows}, pd.DataFrame()
+    own, none = {name: means(rows).sort_values("value") for name, rows in studies.items()}, pd.DataFrame()
     return {
         "transfer": _transfer(models, own.get("data_efficiency", none)),
         "one_epoch": _one_epoch(models, pairs, learning, dataset),

@@ -9,18 +9,13 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from stages.common import paths
+from stages.common.files import read_json
 from stages.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from stages.data.dataset import Prepared
 from stages.report import charts, galleries
 
 EXAMPLE = 3  # the test image that shows the corruptions: any would do
-# Top-1 on the test images of CIFAR-100 after one epoch, as printed by the three notebooks that this project replaces:
-# other code, settings and hardware.
-NOTEBOOKS = {
-    "notebook: ViT from scratch": 0.164,
-    "notebook: ViT-Tiny, head only": 0.43,
-    "notebook: MobileNetV3-Large, head only": 0.640,
-}
 TITLES = {
     "top1": "Top-1 accuracy with 95 % intervals",
     "learning_curves": "Learning curves: validation (dots), training batches (lines)",
@@ -72,8 +67,9 @@ def _charts(
     summary, corrupted = tables["summary"], tables["robustness"]
     training, chance = (tables["curves"], tables["steps"]), 1 / len(class_names)
     bars = summary.assign(name=summary["model"])[["name", "model", "top1", "low", "high"]]
-    if source == "cifar100":
-        others = [(name, "", top1, top1, top1) for name, top1 in NOTEBOOKS.items()]
+    notebooks = read_json(paths.NOTEBOOKS, f"`git checkout {paths.NOTEBOOKS}` restores it")
+    if source == notebooks["data"]:
+        others = [(f"notebook: {name}", "", top1, top1, top1) for name, top1 in notebooks["top1"].items()]
         bars = pd.concat([bars, pd.DataFrame(others, columns=bars.columns)])
     pairs = [
         (model, f"{class_names[p['first']]} / {class_names[p['second']]}", p["first_as_second"], p["second_as_first"])

@@ -4,15 +4,13 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from stages.data.corruptions import SEVERITIES
 from stages.evaluation import baselines, calibration, ood, significance
+from stages.report import markdown
 from stages.report.adaptation import AXES, OF_FINAL
 from stages.report.candidate import Candidate, by_validation
 from stages.report.charts import SMOOTHED
 from stages.report.recommendation import recommend
-from stages.report.words import listed, points
 
 
 def recommendation(candidates: Sequence[Candidate], comparison: Mapping[str, Any], dataset: Mapping[str, Any]) -> str:
@@ -64,16 +62,4 @@ def _several(candidates: Sequence[Candidate]) -> bool:
 
 
 def _render(template: str, **values: Any) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "f": format,
-        "points": points,
-        "listed": listed,
-        "named": lambda name: name.replace("_", " "),
-    }
-    return environment.get_template(f"{template}.md.j2").render(values).strip() + "\n"
+    return markdown.render(Path(__file__).parent / "templates" / f"{template}.md.j2", **values)

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -37,14 +39,26 @@ def read(prefix: str, commit: str) -> list[dict[str, Any]]:
     return sorted(found, key=lambda experiment: (len(experiment["name"]), experiment["name"]))
 
 
-def training(rev: str, model: str) -> dict[str, Any]:
-    """run.json of a training, of the seed that was chosen; empty where DVC's cache does not hold it any more."""
+def trainings(found: dict[str, Any], model: str) -> list[dict[str, Any]]:
+    """The trainings of a model in an experiment that ended well, one for each seed.
+
+    val_top1, test_top1: shares; images: how many it learned from, each as often as it came, NaN where it did not learn
+    by steps; and all of run.json. The latter two are missing where DVC's cache does not hold them any more.
+    """
+    top1 = {split: found["metrics"][model]["seeds"][split]["top1"] for split in ("val", "test")}
+    return [
+        {f"{split}_top1": top1[split][seed] for split in top1} | _run(found["rev"], paths.RUNS / model / seed)
+        for seed in top1["val"]
+    ]
+
+
+def _run(rev: str, folder: Path) -> dict[str, Any]:
     from dvc import api
     from dvc.exceptions import DvcException
 
     try:
-        seed = str(json.loads(api.read((paths.ONNX / model / "chosen.json").as_posix(), rev=rev))["seed"])
-        return json.loads(api.read((paths.RUNS / model / seed / "run.json").as_posix(), rev=rev))
+        run, learning = (api.read((folder / name).as_posix(), rev=rev) for name in ("run.json", "learning.csv"))
+        return json.loads(run) | {"images": pd.read_csv(StringIO(learning))["images"].max()}
     except (DvcException, OSError, ValueError):
         return {}
 

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from stages.common import paths
 from stages.common.errors import UserError
+from stages.common.files import json_sha256
+from stages.report import markdown
 from stages.tools.bench import __main__ as bench
-from stages.tools.bench import forward, report, serving, training
+from stages.tools.bench import accuracy, forward, report, serving, training
 from stages.tools.bench.rounds import in_fresh_process, interleave
 from stages.tools.bench.training import WARM_UP, Stopwatch
 from stages.training.batches import LabeledImages
@@ -125,7 +128,7 @@ def one_round(onnx_ms: float = 4.0, http_ms: float = 7.0, files: float = 950.0, 
 
 
 def verdict(figure: str, *rounds, classifier: str = "mobilenet_transfer"):
-    verdicts = report.serving({"net": {"settings": {"classifier": classifier}, "rounds": rounds}})
+    verdicts = report.serving({"models": {"net": {"settings": {"classifier": classifier}, "rounds": rounds}}})
     [found] = [one for one in verdicts if one["figure"] == figure]
     return found
 
@@ -154,30 +157,197 @@ def test_the_median_of_ratios_within_rounds_decides_and_a_classifier_without_goa
 def test_the_published_texts_follow_from_the_published_numbers(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "reports").mkdir()
-    for name in ("benchmark", "serving"):
+    published = [name for name in bench.FILES.values() if (REPORTS / f"{name}.json").exists()]
+    assert {"benchmark", "serving"} <= {*published}
+    for name in published:
         (tmp_path / f"reports/{name}.json").write_text((REPORTS / f"{name}.json").read_text())
     monkeypatch.setattr(sys, "argv", ["bench", "--render"])
     bench.main()
-    for name in ("benchmark.md", "serving.md"):
-        assert (tmp_path / "reports" / name).read_text() == (REPORTS / name).read_text()
+    for name in published:
+        assert (tmp_path / f"reports/{name}.md").read_text() == (REPORTS / f"{name}.md").read_text()
     assert "goals are met" in capsys.readouterr().out
 
 
-def test_the_smallest_benchmark_leaves_two_files(monkeypatch, tiny_params, tiny_data, tmp_path):
+def test_the_smallest_benchmark_leaves_its_two_files_and_others_as_they_were(
+    monkeypatch, tiny_params, tiny_data, tmp_path
+):
     monkeypatch.setattr(bench.params, "read", lambda: tiny_params)
+    monkeypatch.setattr(training, "in_fresh_process", lambda function, *arguments: {"precision": "float32"})
     monkeypatch.setattr(training, "baseline", process)
     monkeypatch.setattr(training, "interleave", lambda taken, rounds: {one[0]: [RESULT] * rounds for one in taken})
     monkeypatch.setattr(sys, "argv", ["bench", "training", "--rounds", "2", "--steps", "1"])
+    others = [Path(f"reports/{name}.json") for name in ("time_to_accuracy", "serving")]
+    Path("reports").mkdir()
+    for file in others:
+        file.write_text("published")
     bench.main()
     found = json.loads(Path("reports/benchmark.json").read_text())
     assert {len(rounds) for each in found["models"].values() for rounds in each.values()} == {2}
-    assert "n = 2 rounds" in Path("reports/benchmark.md").read_text()
+    assert found["data_sha256"] == tiny_data.data_sha256
+    assert found["params_sha256"] == json_sha256(tiny_params.model_dump())
+    assert {"commit", "uncommitted_changes", "hardware", "versions", "date"} <= found.keys()
+    text = Path("reports/benchmark.md").read_text()
+    assert "n = 2 rounds" in text
+    assert f"parameters: sha256 `{found['params_sha256'][:16]}`" in text
+    assert [file.read_text() for file in others] == ["published"] * 2
     assert list(paths.SCRATCH.iterdir()) == []
     monkeypatch.setattr(sys, "argv", ["bench", "--rounds=0"])
     with pytest.raises(SystemExit):
         bench.main()
 
 
+def test_a_model_that_trains_in_less_than_float32_has_a_second_row_in_float32():
+    fast, same = MEASURED | {"precision": "bfloat16", "images_per_second": 300.0}, MEASURED
+    found = {"models": {"net": {"baseline": [MEASURED] * 2, "ours": [fast] * 2, "float32": [same] * 2}, "slow": RESULT}}
+    figures = report.training(found)
+    assert {label: figure["speedup"].tolist() for label, figure in figures.items()} == {
+        "net": [3.0, 3.0],
+        "net in float32": [1.0, 1.0],
+        "slow": [1.0],
+    }
+    assert figures["net in float32"]["model"] == "net"
+
+
+def test_a_curve_validates_evenly_and_its_clock_stands_still_meanwhile(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(accuracy.time, "perf_counter", lambda: now[0])
+    network = torch.nn.Linear(1, 1)
+
+    def forward(images):
+        assert not network.training
+        now[0] += 1000
+        return torch.nn.functional.one_hot(images.flatten().long(), 4)
+
+    val = LabeledImages(np.array([[0], [1], [2], [3]], np.uint8), np.array([0, 1, 3, 2]))
+    curve = accuracy.Curve(forward, network, val, target=0.6)
+    curve.start(images=390, batch_size=10)
+    ended = []
+    while not ended or not ended[-1]:
+        now[0] += 1
+        ended.append(curve())
+    assert len(ended) == 39, "steps of an epoch, for 0.5 is less than 0.6"
+    assert [row["top1"] for row in curve.rows] == [0.5] * accuracy.POINTS
+    assert [row["seconds"] for row in curve.rows] == sorted(curve.points)
+    assert [row["images"] for row in curve.rows] == [10 * step for step in sorted(curve.points)]
+    assert max(np.diff([0, *sorted(curve.points)])) == 2
+    curve = accuracy.Curve(forward, network, val, target=0.5)
+    curve.start(images=390, batch_size=10)
+    assert [curve(), curve()] == [False, True]
+    assert network.training
+
+
+@pytest.mark.parametrize(("target", "looks"), [(0.0, 1), (2.0, accuracy.POINTS)])
+def test_ours_and_the_recipe_are_trained_until_the_target_or_for_an_epoch(
+    target, looks, tiny_params, tiny_data, tmp_path, monkeypatch
+):
+    from stages.tools.bench import torch_baseline
+
+    monkeypatch.setattr(torch_baseline, "WORKERS", 0)
+    monkeypatch.setattr(accuracy, "RECIPE", accuracy.RECIPE | {"patch_size": 8, "embed_dim": 24, "depth": 1})
+    monkeypatch.setattr(accuracy, "BATCH_SIZE", 5)
+    ours = accuracy.ours(tiny_params, "vit_scratch", target, tmp_path)
+    baseline = accuracy.baseline(tiny_params, "vit_scratch", target, tmp_path)
+    for result, batch_size in ((ours, 4), (baseline, 5)):
+        assert (len(result["curve"]), result["val_images"]) == (looks, 20)
+        seconds = [row["seconds"] for row in result["curve"]]
+        assert seconds[0] > 0 and seconds == sorted(seconds)
+        assert result["curve"][-1]["images"] == (120 if looks > 1 else batch_size * round(120 / batch_size / 20))
+        assert result["facts"]["batch_size"] == batch_size
+    assert (ours["facts"]["optimizer"], baseline["facts"]["optimizer"]) == ("Muon", "AdamW")
+    assert baseline["facts"]["learning_rates"] == [torch_baseline.LEARNING_RATE]
+    assert max(ours["facts"]["learning_rates"]) == tiny_params.model("vit_scratch").muon_lr
+
+
+def test_time_to_accuracy_is_measured_for_each_seed_and_way(tiny_params, tiny_data, tmp_path, monkeypatch):
+    taken = []
+
+    def interleave(measurements, rounds):
+        taken.extend((way, seed, own.seed, own.compute.precision) for way, seed, _, own, *_ in measurements)
+        return {way: [{seed: [trained(0.2)] for way, seed, *_ in measurements}] for way, *_ in measurements}
+
+    paths.NOTEBOOKS.parent.mkdir(parents=True)
+    paths.NOTEBOOKS.write_text((REPORTS / "notebooks.json").read_text())
+    monkeypatch.setattr(accuracy, "interleave", interleave)
+    monkeypatch.setattr(accuracy, "in_fresh_process", lambda *_: {"precision": "bfloat16"})
+    fast = tiny_params.model_copy(update={"compute": tiny_params.compute.model_copy(update={"precision": "auto"})})
+    found = accuracy.measure(fast, tmp_path, 2)
+    assert taken == [
+        (way, f"seed {seed}", seed, "float32" if way == "float32" else "auto")
+        for seed in (0, 1)
+        for way in ("baseline", "ours", "float32")
+    ]
+    assert (found["model"], found["target"]) == ("vit_scratch", 0.164)
+    assert {way: list(runs) for way, runs in found["ways"].items()} == {way: ["0", "1"] for way in found["ways"]}
+    with pytest.raises(UserError, match=r"^params.yaml has no model of the classifier vit_scratch: [^\n]+$"):
+        accuracy.measure(fast.model_copy(update={"models": {}}), tmp_path, 1)
+
+
+def trained(top1: float, minutes: float = 1.0, **facts: object) -> dict:
+    facts = {"precision": "float32", "batch_size": 64, "crop_padding": 4, "dropout": 0.0, "flip": True} | facts
+    curve = [{"images": 500, "seconds": 1.0, "top1": 0.01}, {"images": 1000, "seconds": 60 * minutes, "top1": top1}]
+    return {"facts": facts, "curve": curve, "val_images": 2500}
+
+
+def accuracy_text(**ways: list[dict]) -> str:
+    found = {
+        "model": "vit",
+        "target": 0.164,
+        "source": "printed",
+        "points": 20,
+        "threads": 2,
+        "minutes": 9.0,
+        "data": "d",
+    }
+    found |= {"ways": {way: {str(seed): run for seed, run in enumerate(runs)} for way, runs in ways.items()}}
+    found |= {"hardware": dict.fromkeys(("cpu", "cores", "memory_gb", "system", "python"), "x"), "versions": {}}
+    figures = report.accuracy(found)
+    return markdown.render(bench.TEMPLATES / "accuracy.md.j2", **found, figures=figures)
+
+
+def test_a_baseline_that_gets_there_is_compared_seed_by_seed():
+    fast = [trained(0.2, minutes, precision="bfloat16") for minutes in (1.0, 4.0)]
+    slow = [trained(0.2, minutes) for minutes in (2.0, 6.0)]
+    text = accuracy_text(baseline=[trained(0.17, 4.0), trained(0.18, 8.0)], ours=fast, float32=slow)
+    first = text.splitlines()[2]
+    assert first.startswith("vit reaches 16.4% top-1 on validation after **2.5** (1.0 to 4.0) minutes in bfloat16; in")
+    assert "in float32 it reaches 16.4% top-1 on validation after **4.0** (2.0 to 6.0) minutes. The baseline" in first
+    assert "The baseline, in float32, reaches it after **6.0** (4.0 to 8.0) minutes. Ours over baseline: " in first
+    assert first.endswith("**0.38** (0.25 to 0.50), in float32 both **0.62** (0.50 to 0.75).")
+    assert "does not follow" not in text
+
+
+def test_a_baseline_that_does_not_get_there_gives_a_bound_and_the_text_says_how_far_it_got():
+    text = accuracy_text(baseline=[trained(0.10, 5.0), trained(0.11, 5.0)], ours=[trained(0.2), trained(0.2)])
+    first = text.splitlines()[2]
+    assert "in float32, ends its epoch at **10.5%** (10.0% to 11.0%) after **5.0** (5.0 to 5.0) minutes. Ours" in first
+    assert first.endswith("bounds from above, for the baseline would need longer: **0.20** (0.20 to 0.20).")
+    assert "a speed-up over the notebook itself does not follow" in text
+    assert "| the baseline | float32 | 1 | **no**, epoch over | 5.00 | 1,000 | 11.0% |" in text
+
+
+def test_where_only_some_seeds_get_there_both_outcomes_are_told_and_no_ratio():
+    text = accuracy_text(baseline=[trained(0.17, 5.0), trained(0.11, 6.0)], ours=[trained(0.1), trained(0.2)])
+    ours, baseline = text.splitlines()[2].split(". The baseline, ")
+    assert ours.startswith("vit reaches 16.4% top-1 on validation after **1.0** (1.0 to 1.0) minutes (1 of 2 seeds) in")
+    assert ours.endswith("and ends its epoch at **10.0%** (10.0% to 10.0%) after **1.0** (1.0 to 1.0) minutes")
+    assert baseline.startswith("in float32, reaches it after **5.0** (5.0 to 5.0) minutes (1 of 2 seeds) and ends its")
+    assert baseline.endswith("after **6.0** (6.0 to 6.0) minutes.")
+
+
+def test_what_else_differs_is_derived_from_what_was_trained():
+    ours = trained(0.2, batch_size=32, crop_padding=0, label_smoothing=0.0, pool="mean", learning_rates=[0.001, 0.002])
+    figures = accuracy_text(baseline=[trained(0.1, learning_rates=[0.001])], ours=[ours])
+    table = figures.partition("## What else differs")[2].partition("##")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][2:]
+    assert rows == [
+        "| batch size | 64 | 32 |",
+        "| crop padding | 4 | 0 |",
+        "| learning rates | 0.001 | 0.001, 0.002 |",
+        "| pool | - | mean |",
+    ]
+    assert "The same: precision, dropout, flip, label smoothing." in table
+
+
 MEASURED = {"device": "cpu", "threads": 1, "steps": 1, "precision": "float32", "num_parameters": 10}
 MEASURED |= {"images_per_second": 100.0, "peak_memory_mb": 1000.0, "step_seconds": 0.64, "model_step_seconds": 0.6}
-RESULT = {"ours": [MEASURED], "notebook": [MEASURED]}
+RESULT = {"baseline": [MEASURED], "ours": [MEASURED]}

@@ -19,27 +19,76 @@ AT_MOST = {
 SPEEDUPS = {"vit_scratch": (1.35, 1.25), "vit_transfer": (1.35, 1.25), "mobilenet_transfer": (3.0, 1.0)}
 
 
-def training(models: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def training(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """For each model `ours` and `baseline`, a row a round; and of each round speedup, memory (ratios) and overhead.
 
-    overhead: share of a step that the bare one leaves; noise can bring it below zero.
+    A model that trains in another precision stands there again, in float32 as the baseline is. overhead: share of a
+    step that the bare one leaves; noise can bring it below zero.
     """
     figures = {}
-    for name, rounds in models.items():
-        ours, baseline = pd.DataFrame(rounds["ours"]), pd.DataFrame(rounds["notebook"])
-        speedup, memory = (ours[key] / baseline[key] for key in ("images_per_second", "peak_memory_mb"))
-        overhead = 1 - ours["model_step_seconds"] / ours["step_seconds"]
-        figures[name] = {"ours": ours, "baseline": baseline, "speedup": speedup, "memory": memory, "overhead": overhead}
+    for model, rounds in found["models"].items():
+        for way, label in (("ours", model), ("float32", f"{model} in float32")):
+            if way not in rounds:
+                continue
+            ours, baseline = pd.DataFrame(rounds[way]), pd.DataFrame(rounds["baseline"])
+            speedup, memory = (ours[key] / baseline[key] for key in ("images_per_second", "peak_memory_mb"))
+            overhead = 1 - ours["model_step_seconds"] / ours["step_seconds"]
+            figures[label] = {"model": model, "ours": ours, "baseline": baseline}
+            figures[label] |= {"speedup": speedup, "memory": memory, "overhead": overhead}
     return figures
 
 
-def serving(models: Mapping[str, Any]) -> list[dict[str, Any]]:
+def accuracy(found: Mapping[str, Any]) -> dict[str, Any]:
+    """When each training reached the target, and in what ours and the baseline differ.
+
+    rows: way, seed, precision, is_reached, and of the last validation minutes, images and top1. ways: rows by way.
+    shares: by way, for each seed, its minutes over those of the baseline, or None where ours did not get there; bounds
+    from above (is_bound) where a baseline did not. differences: name to the baseline's value and ours; same: names.
+    """
+    rows = [
+        {
+            "way": way,
+            "seed": seed,
+            "precision": run["facts"]["precision"],
+            "is_reached": run["curve"][-1]["top1"] >= found["target"],
+            "minutes": run["curve"][-1]["seconds"] / 60,
+            **{key: run["curve"][-1][key] for key in ("images", "top1")},
+        }
+        for way, runs in found["ways"].items()
+        for seed, run in runs.items()
+    ]
+    ways = {way: [row for row in rows if row["way"] == way] for way in found["ways"]}
+    shares = {
+        way: [own["minutes"] / base["minutes"] for own, base in zip(ways[way], ways["baseline"], strict=True)]
+        for way in ways
+        if way != "baseline" and all(row["is_reached"] for row in ways[way])
+    }
+    baseline, ours = (next(iter(found["ways"][way].values()))["facts"] for way in ("baseline", "ours"))
+    # What the baseline does not know it does without.
+    names = dict.fromkeys([*baseline, *ours])
+    differences = {
+        name: (baseline.get(name), ours.get(name))
+        for name in names
+        if (baseline.get(name) or None) != (ours.get(name) or None)
+    }
+    return {
+        "rows": rows,
+        "ways": ways,
+        "shares": shares,
+        "is_bound": not all(row["is_reached"] for row in ways["baseline"]),
+        "differences": differences,
+        "same": [name for name in names if name not in differences],
+        "val_images": next(iter(found["ways"]["ours"].values()))["val_images"],
+    }
+
+
+def serving(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """For each model and goal: limit and relation, median (value), low and high of the rounds, and whether it is met.
 
     The median decides.
     """
     verdicts = []
-    for name, model in models.items():
+    for name, model in found["models"].items():
         rounds = pd.json_normalize(model["rounds"], sep="_")
         higher = dict(zip(AT_LEAST, SPEEDUPS.get(model["settings"]["classifier"], ()), strict=False))
         for figure, (formula, limit) in (AT_LEAST | AT_MOST).items():

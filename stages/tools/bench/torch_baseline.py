@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
@@ -14,6 +14,7 @@ from stages.tools.bench.training import WORKERS
 from stages.training.batches import LabeledImages
 
 LEARNING_RATE = 1e-3
+PADDING = 4  # pixels
 
 
 class Images(Dataset[tuple[Tensor, int]]):
@@ -33,7 +34,7 @@ class Images(Dataset[tuple[Tensor, int]]):
 def loader(examples: LabeledImages, size: int, mean: list[float], std: list[float], batch_size: int) -> DataLoader[Any]:
     """Shuffled batches of pixels (B, 3, size, size) float32 and labels (B,) int64, cropped, mirrored, normalised."""
     side = examples.images.shape[1]
-    steps = [transforms.RandomCrop(side, padding=4), transforms.RandomHorizontalFlip()]
+    steps = [transforms.RandomCrop(side, padding=PADDING), transforms.RandomHorizontalFlip()]
     if size != side:
         steps.append(transforms.Resize(size, transforms.InterpolationMode.BICUBIC))
     transform = transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(mean, std)])
@@ -46,6 +47,13 @@ def train(classifier: Any, examples: LabeledImages, is_enough: Callable[[], bool
     network = classifier.body.to(device).train()
     mean, std = pixels.mean.flatten().tolist(), pixels.std.flatten().tolist()
     batches = loader(examples, pixels.size, mean, std, classifier.settings.batch_size)
+    train_until(is_enough, network, batches, device)
+
+
+def train_until(
+    is_enough: Callable[[], bool], network: nn.Module, batches: DataLoader[Any], device: str
+) -> torch.optim.Optimizer:
+    """Train a network on its device in float32 by AdamW with a constant rate; returns the optimizer."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE)
     while True:
         for images, labels in batches:
@@ -55,7 +63,7 @@ def train(classifier: Any, examples: LabeledImages, is_enough: Callable[[], bool
             optimizer.step()
             loss.item()  # notebooks add up the losses of all batches
             if is_enough():
-                return
+                return optimizer
 
 
 def synchronize() -> None:
