@@ -67,7 +67,7 @@ class Progress:
     few: what to measure at about POINTS points of the training, evenly in images; None: nothing.
 
     The engine calls plan, then advance after every optimizer step, add every REPORT_EVERY steps and where an epoch or
-    a phase ends, learning_point after each step, and end_epoch after validation.
+    a phase ends, measure_few after the steps that have a point, and end_epoch after validation.
     """
 
     def __init__(
@@ -182,13 +182,16 @@ class Progress:
         images = self.batches.images_until(self.steps)
         return {self.batches.steps_to(images * point // POINTS) for point in range(1, POINTS + 1)}
 
-    def learning_point(self, step: int, measure: Callable[[LabeledImages], tuple[float, float]]) -> None:
-        """Measure and report `few` after so many steps, if that is due; its cost is none of the training's.
+    def has_point(self, step: int) -> bool:
+        """Whether to call measure_few after so many steps."""
+        return self.few is not None and step in self.points
+
+    def measure_few(self, step: int, measure: Callable[[LabeledImages], tuple[float, float]]) -> None:
+        """Measure and report `few`; its cost is none of the training's.
 
         measure(few): loss in nats and top-1, of the network as it is.
         """
-        if self.few is None or step not in self.points:
-            return
+        assert self.few is not None
         with self.paused():
             loss, top1 = measure(self.few)
         self.reporter.on_learning(self.batches.images_until(step), {"val_top1": top1, "val_loss": loss})

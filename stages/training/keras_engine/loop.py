@@ -128,7 +128,8 @@ class Steps(keras.callbacks.Callback):
         is_report = self.step % REPORT_EVERY == 0
         if is_report:
             self.close_window()
-        self.progress.learning_point(self.step, self.measure)
+        if self.progress.has_point(self.step):
+            self.progress.measure_few(self.step, self.measure)
         if is_report and self.progress.checkpoint_is_due():
             self.save()
 

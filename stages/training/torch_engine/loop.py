@@ -144,7 +144,9 @@ class _Loop:
                 is_report = (step + 1) % REPORT_EVERY == 0 or is_last
                 if is_report:
                     self.close_window(step)
-                self.progress.learning_point(step + 1, self.validate)
+                if self.progress.has_point(step + 1):
+                    self.window.tolist()  # what the device has still to do is the training's time
+                    self.progress.measure_few(step + 1, self.validate)
                 # As rank 0 decides.
                 if is_report and not is_last and self.fabric.broadcast(self.progress.checkpoint_is_due()):
                     self.save()
