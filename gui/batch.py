@@ -106,7 +106,7 @@ def _predicted(model: Model, prepared: list[np.ndarray], top_k: int) -> list[lis
     if not prepared:
         return []
     try:
-        return [*model.rows(model.probabilities(np.stack(prepared)), top_k)]
+        return [*model.rows(model.logits(np.stack(prepared)), top_k)]
     except RegistryError as error:
         if len(prepared) == 1:
             return [error]

@@ -219,8 +219,8 @@ class Model:
     """A loaded version: it predicts by its own code, an ImageClassifier. Threads may share it.
 
     packaged: MLflow's model; classifier: within it. name: of the network, vit_scratch; class_names: as people read
-    them; square: its own rule for images that are not; ood_threshold: the highest probability below which an image
-    counts as out of distribution, None where it cannot tell; ood_flagged: the share of test images below it;
+    them; square: its own rule for images that are not; ood: score, threshold below which an image counts as out of
+    distribution, None where it cannot tell, and the reason; ood_flagged: the share of test images below it;
     test_accuracy: top-1; both None where not measured.
     """
 
@@ -231,7 +231,7 @@ class Model:
         self.name = str(self.metadata.get("model", ""))
         self.class_names: list[str] = self.classifier.class_names.tolist()
         self.square: Square = self.metadata["square"]
-        self.ood_threshold: float | None = self.metadata["ood_threshold"]
+        self.ood: Mapping[str, Any] = self.metadata["ood"]
         metrics = self.metadata.get("metrics", {})
         self.ood_flagged: float | None = metrics.get("ood", {}).get("flagged_test")
         self.test_accuracy: float | None = metrics.get("test", {}).get("top1")
@@ -246,16 +246,23 @@ class Model:
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Calibrated probabilities of images of one size, (N, H, W, 3) uint8: (N, C) float32, rows sum to 1."""
+        return self._run(self.classifier.probabilities, images)
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Their logarithms up to a constant for each image: (N, C) float32."""
+        return self._run(self.classifier.logits, images)
+
+    def _run(self, network: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
         with self._running():
-            found = self.classifier.probabilities(images)
+            found = network(images)
         if found.shape != (len(images), len(self.class_names)) or not np.isfinite(found).all():
             raise RegistryError(f"{_sentence(self.version)} gave no probabilities: {REGISTER_AGAIN}.")
         return found
 
-    def rows(self, probabilities: np.ndarray, top_k: int) -> list[list[dict[str, Any]]]:
-        """`top_k` rows for each row of probabilities (N, C), see COLUMNS in stages/inference/onnx_model.py."""
+    def rows(self, logits: np.ndarray, top_k: int) -> list[list[dict[str, Any]]]:
+        """`top_k` rows for each row of `logits`, (N, C), see COLUMNS in stages/inference/onnx_model.py."""
         with self._running():
-            rows = self.classifier.rows(probabilities, top_k).to_dict("records")
+            rows = self.classifier.rows(logits, top_k).to_dict("records")
         return [rows[start : start + top_k] for start in range(0, len(rows), top_k)]
 
     def top_k(self, asked: int | None) -> int:

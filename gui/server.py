@@ -254,9 +254,10 @@ Loaded = Annotated[Model, Depends(_model)]
 async def classify(request: Request, model: Loaded, options: Annotated[Options, Query()]) -> Response:
     """Classify image files: one as the body, or several as multipart/form-data.
 
-    `image`: the file's name, or its number from 0 where it has none. `prediction_set`: the classes that hold the right
-    one for 90 of 100 images. `out_of_distribution`: whether the image is unlike those of the training; null where the
-    model cannot tell. A file among several that is no image gets one row with `error` instead.
+    `image`: the file's name, or its number from 0 where it has none. `prediction_set`: 90 % prediction set; over many
+    images it holds the right class 9 times in 10. `out_of_distribution`: whether the image is unlike those of the
+    training; null where the model cannot tell (why: `ood` in /version). A file among several that is no image gets one
+    row with `error` instead.
     """
     kind = _kind(request)
     if kind == MULTIPART:
@@ -308,7 +309,11 @@ async def version(request: Request, model: Loaded) -> dict[str, Any]:
     from mlflow.version import VERSION
 
     about = {"name": model.version.name, "version": model.version.number, "alias": request.app.state.served.alias}
-    return about | {key: model.metadata[key] for key in ("onnx_sha256", "precision", "format")} | {"mlflow": VERSION}
+    return (
+        about
+        | {key: model.metadata[key] for key in ("onnx_sha256", "precision", "format", "ood")}
+        | {"mlflow": VERSION}
+    )
 
 
 @router.get("/classes")

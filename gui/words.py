@@ -8,6 +8,12 @@ from gui.registry import Model
 
 NAMED = 8  # classes of a prediction set, at most
 SET = "Prediction set (90\N{NARROW NO-BREAK SPACE}%)"
+SCORES = {
+    "probability": "The probability of the top class",
+    "logit": "The logit of the top class",
+    "energy": "The energy score",
+    "entropy": "The negative entropy",
+}
 PROMISE = f"{SET}: over many images it holds the right class 9 times in 10."
 
 
@@ -19,10 +25,12 @@ def prediction_set(names: Sequence[str], num_classes: int) -> str:
 
 def ood_rule(model: Model) -> str:
     """When an image counts as out-of-distribution, and how often that is wrong; plain text."""
-    if model.ood_threshold is None:
-        return "This model has no threshold for out-of-distribution images."
+    score, threshold = model.ood["score"], model.ood["threshold"]
+    if threshold is None:
+        return f"This model flags no image as out-of-distribution: {model.ood['reason']}."
     wrongly = "about 5\N{NARROW NO-BREAK SPACE}%" if model.ood_flagged is None else percent(model.ood_flagged)
-    return f"The top class has less than {percent(model.ood_threshold)}, as on {wrongly} of the test images."
+    limit = percent(threshold) if score == "probability" else f"{threshold:.2f}"
+    return f"{SCORES[score]} is below {limit}, as on {wrongly} of the test images."
 
 
 def verdict(truth: str, predicted: str) -> str:

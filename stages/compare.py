@@ -27,14 +27,14 @@ def main() -> None:
     dataset, names = prepared.description, list(params.read().models)
     test = {name: predictions.of_split(name, prepared, "test") for name in names}
     shifted = {name: predictions.under_shift(name, prepared, test[name]) for name in names}
-    candidates = [_candidate(name, shifted[name], test[name].logits) for name in names]
+    candidates = [_candidate(name, shifted[name]) for name in names]
     temperatures = {c.name: c.metrics["calibration"]["temperature"] for c in candidates}
     logits, labels = {name: own.logits for name, own in test.items()}, test[names[0]].labels
     metrics = {c.name: c.metrics for c in candidates}
     comparison = {
         "near_duplicates": _near_duplicates(metrics),
         "corrupted_images": len(shifted[names[0]].clean.labels),
-        **model_comparison.compare(logits, labels, metrics),
+        **model_comparison.compare(logits, labels, metrics, {name: _right_by_seed(name, prepared) for name in names}),
         "int8": {name: int8 for name in names if (int8 := Exported.open(name).description.get("int8"))},
         "baselines": _baselines(prepared),
     }
@@ -83,10 +83,16 @@ def main() -> None:
     print(f"compared {', '.join(names)}: {paths.COMPARISON}")
 
 
-def _candidate(name: str, shifted: robustness.Shifted, logits: np.ndarray) -> Candidate:
+def _candidate(name: str, shifted: robustness.Shifted) -> Candidate:
     metrics, cost = (_json(folder / f"{name}.json", name) for folder in (paths.METRICS, paths.PROFILES))
     run = _json(_run(name) / "run.json", name)
-    return Candidate(name, metrics, cost, run, robustness.summarize(shifted, logits, metrics))
+    return Candidate(name, metrics, cost, run, robustness.summarize(shifted))
+
+
+def _right_by_seed(name: str, prepared: Prepared) -> np.ndarray:
+    """Which test images each seed classifies correctly: (S, N) bool."""
+    trained = predictions.by_seed(name, prepared, "test").values()
+    return np.stack([own.logits.argmax(axis=1) == own.labels for own in trained])
 
 
 def _run(name: str) -> Path:

@@ -19,7 +19,8 @@ def main() -> None:
     name, _ = params.read_for_model(__doc__)
     prepared = Prepared.open(paths.PREPARED)
     val, test = (predictions.of_split(name, prepared, split) for split in ("val", "test"))
-    metrics = summarize(val, test, prepared.superclass_of_class)
+    shifted = predictions.under_shift(name, prepared, test)
+    metrics = summarize(val, test, prepared.superclass_of_class, shifted.ood)
     trained = {split: predictions.by_seed(name, prepared, split) for split in ("val", "test")}
     metrics["seeds"] = rounded(over_seeds(trained, predictions.chosen_seed(name)))
     metrics["test_without_near_duplicates"] = rounded(

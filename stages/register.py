@@ -69,7 +69,7 @@ def _entry(model: str, prepared: Prepared, square: str) -> Entry:
             "square": square,
             "temperature": metrics["calibration"]["temperature"],
             "conformal": {cover: metrics["conformal"][cover]["threshold"] for cover in ("90", "95")},
-            "ood_threshold": metrics["ood"]["threshold"],
+            "ood": {key: metrics["ood"][key] for key in ("score", "threshold", "reason")},
             "data_sha256": prepared.data_sha256,
         }
     except (KeyError, TypeError) as error:

@@ -25,8 +25,11 @@ def main() -> None:
         corrupted = (corrupt(images[rows], corruption, severity, seed) for severity in SEVERITIES)
         arrays[f"corrupted_{corruption}"] = np.stack([network.logits(some) for some in corrupted])
         print(f"{name}: predicted {len(SEVERITIES) * count:,} images with {corruption}", flush=True)
-    for kind, some in ood_images(count, prepared.image_size, prepared.source, seed).items():
-        arrays[f"ood_{kind}"] = network.logits(some)
+    for half, split in enumerate(("val", "test")):  # val's choose the score, test's are reported
+        images, labels = prepared.split(split)
+        rows = np.sort(np.random.default_rng(seed).permutation(len(images))[: settings.robustness.images // 2])
+        for kind, some in ood_images(images[rows], labels[rows], prepared.source, seed, half).items():
+            arrays[f"ood_{split}_{kind}"] = network.logits(some)
     write_arrays(paths.ROBUSTNESS / f"{name}.npz", arrays)
 
 

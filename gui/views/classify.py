@@ -125,13 +125,13 @@ def _classify(model: Model, chosen: Chosen, square: Square | None, versions: dic
         size = f"{len(seen)} by {len(seen)} pixels"
         _show(seen, "PNG", f"The image as the model sees it, {size}", f"What the model sees: {size}")  # JPEG smears
     st.subheader("Prediction", anchor=False)
-    row, name = _answer(model, seen, chosen.truth, TOP_K)
+    top = _answer(model, seen, chosen.truth, TOP_K)
     st.caption(words.PROMISE)
     with st.container(horizontal=True, gap="medium"):
         why = st.toggle("Explain", key="why", help="Which parts of the image the prediction rests on.")
         beside = len(versions) > 1 and st.toggle(f"All {len(versions)} models", key="beside")
     if why:
-        _explain(model, seen, row, name)
+        _explain(model, seen, top)
     if beside:
         for column, (alias, version) in zip(st.columns(len(versions)), versions.items(), strict=True):
             with column.container(border=True):
@@ -139,17 +139,17 @@ def _classify(model: Model, chosen: Chosen, square: Square | None, versions: dic
                 try:  # one that does not load leaves the others alone
                     model = champion.load(version)
                     seen = model.prepare(chosen.image, square)
-                    row, name = _answer(model, seen, chosen.truth, TOP_K_BESIDE)
+                    top = _answer(model, seen, chosen.truth, TOP_K_BESIDE)
                     if why:
-                        _explain(model, seen, row, name)
+                        _explain(model, seen, top)
                 except RegistryError as error:
                     st.error(str(error), icon=":material/cloud_off:")
 
 
-def _answer(model: Model, seen: np.ndarray, truth: str, top_k: int) -> tuple[np.ndarray, str]:
-    """Show a model's answer; returns its probabilities, (C,), and the top class."""
-    probabilities = model.probabilities(seen[np.newaxis])
-    rows = model.rows(probabilities, min(top_k, len(model.class_names)))[0]
+def _answer(model: Model, seen: np.ndarray, truth: str, top_k: int) -> tuple[str, float, int]:
+    """Show a model's answer; returns the top class, its probability and its index."""
+    logits = model.logits(seen[np.newaxis])
+    rows = model.rows(logits, min(top_k, len(model.class_names)))[0]
     top, name = rows[0], rows[0]["class"]
     verdict = f"<p>{words.verdict(truth, name)}</p>" if truth else ""
     prediction_set = words.prediction_set(top["prediction_set"], len(model.class_names))
@@ -158,14 +158,17 @@ def _answer(model: Model, seen: np.ndarray, truth: str, top_k: int) -> tuple[np.
         st.warning(
             f"Out-of-distribution: the prediction may mean nothing. {words.ood_rule(model)}", icon=":material/help:"
         )
-    return probabilities[0], name
+    elif top["out_of_distribution"] is None:
+        st.caption(words.ood_rule(model))
+    return top["class"], top["probability"], int(logits.argmax())
 
 
-def _explain(model: Model, seen: np.ndarray, row: np.ndarray, name: str) -> None:
-    """Show the heat map of the top class."""
-    found = _occlusion(model, seen, int(row.argmax()))
+def _explain(model: Model, seen: np.ndarray, top: tuple[str, float, int]) -> None:
+    """Show the heat map of the top class: name, probability, index."""
+    name, probability, index = top
+    found = _occlusion(model, seen, index)
     _show(saliency.overlay(images.fit(seen, BOX * DENSITY), found.heat), "JPEG", f"What {name} rests on, in orange")
-    st.html(f"<p>{words.explanation(name, float(row.max()), found.lowest)}</p>")
+    st.html(f"<p>{words.explanation(name, probability, found.lowest)}</p>")
 
 
 @st.cache_data(

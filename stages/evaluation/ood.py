@@ -1,33 +1,85 @@
-"""Whether a low maximum softmax probability tells out-of-distribution (OOD) images from those of the data set.
+"""Whether a score of the logits tells out-of-distribution (OOD) images from those of the data set.
 
-The score is the maximum softmax probability (Hendrycks & Gimpel, 2017, https://arxiv.org/abs/1610.02136), because that
-is what a registered model returns; an image is flagged where it lies below a threshold.
+Of the scores in OOD_SCORES each model takes the one that does best on OOD images made for choosing, mean of near and
+far (see stages.data.ood). Where even that one does badly on them there is no flag. Reported are other images.
 """
 
-import numpy as np
-from sklearn.metrics import roc_auc_score
+from collections.abc import Mapping
+from typing import Any
 
-from stages.evaluation.calibration import probabilities
+import numpy as np
+
+from stages.data.ood import NEAR
+from stages.evaluation.significance import wilson
+from stages.inference.onnx_model import OOD_SCORES
 
 FALSE_ALARMS = 0.05  # share of in-distribution images that the threshold flags
+LOWEST_AUROC = 0.6  # on near and on far images for choosing; below it there is no flag
+
+ByKind = Mapping[str, np.ndarray]  # logits (N, C) by kind of OOD images
 
 
-def scores(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """The maximum softmax probability of each image: (N,) float64 from logits (N, C)."""
-    return probabilities(logits, temperature).max(axis=1)
+def summarize(
+    val: np.ndarray, test: np.ndarray, choosing: ByKind, reported: ByKind, temperature: float
+) -> dict[str, Any]:
+    """What metrics say of OOD images, from logits (N, C) of the splits and of images for choosing and for the report.
+
+    score: of OOD_SCORES; chosen: by score, AUROC of near and far, means over kinds, on images for choosing; threshold:
+    of the score, below which an image is flagged, null where none is, for a reason; flagged_test: share of test images
+    flagged; by_kind: distance (near, far), images, auroc with its 95 % interval, flagged (share).
+    """
+    chosen = {name: _near_and_far(val, choosing, name, temperature) for name in OOD_SCORES}
+    score = max(chosen, key=lambda name: sum(chosen[name].values()))
+    scores = {name: OOD_SCORES[score](logits / temperature) for name, logits in reported.items()}
+    of_test, of_val = (OOD_SCORES[score](logits / temperature) for logits in (test, val))
+    bad = [f"{value:.2f} on {name}" for name, value in chosen[score].items() if value < LOWEST_AUROC]
+    limit = None if bad else float(np.quantile(of_val, FALSE_ALARMS))
+    return {
+        "score": score,
+        "chosen": chosen,
+        "threshold": limit,
+        "reason": f"AUROC {' and '.join(bad)} images is below {LOWEST_AUROC:g}" if bad else None,
+        "flagged_test": _flagged(of_test, limit),
+        "by_kind": {
+            kind: {
+                "distance": "near" if kind in NEAR else "far",
+                "images": len(own),
+                **dict(zip(("auroc", "low", "high"), auroc(of_test, own), strict=True)),
+                "flagged": _flagged(own, limit),
+            }
+            for kind, own in scores.items()
+        },
+    }
 
 
-def threshold(logits: np.ndarray, temperature: float = 1.0) -> float:
-    """The score below which 5 % of in-distribution images lie; their logits (N, C)."""
-    return float(np.quantile(scores(logits, temperature), FALSE_ALARMS))
+def auroc(inside: np.ndarray, outside: np.ndarray) -> tuple[float, float, float]:
+    """Chance that an in-distribution image scores higher than an OOD one, and its 95 % interval; scores (N,), (M,).
+
+    0.5 is guessing, 1 separates perfectly. The variance is that of DeLong et al. (1988); the interval is Wilson's for
+    as many images as would give a share that variance, or as the smaller set has: it holds at 0 and 1, too.
+    """
+    above, below = _higher(inside, outside), 1 - _higher(outside, inside)
+    found = float(above.mean())
+    variance = above.var() / len(above) + below.var() / len(below)
+    count = found * (1 - found) / variance if variance else min(len(inside), len(outside))
+    return found, *wilson(found, count)
 
 
-def flagged(logits: np.ndarray, threshold: float, temperature: float = 1.0) -> float:
-    """Share of images that score below the threshold."""
-    return float((scores(logits, temperature) < threshold).mean())
+def _higher(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """For each score the share of the others that are lower; equal ones count a half."""
+    ordered = np.sort(others)
+    places = np.searchsorted(ordered, scores, "left") + np.searchsorted(ordered, scores, "right")
+    return places / (2 * len(others))
 
 
-def auroc(in_distribution: np.ndarray, ood: np.ndarray, temperature: float = 1.0) -> float:
-    """Chance that an in-distribution image scores higher than an OOD one: 0.5 is guessing, 1 separates perfectly."""
-    found = np.concatenate([scores(in_distribution, temperature), scores(ood, temperature)])
-    return float(roc_auc_score(np.arange(len(found)) < len(in_distribution), found))
+def _near_and_far(val: np.ndarray, choosing: ByKind, score: str, temperature: float) -> dict[str, float]:
+    inside = OOD_SCORES[score](val / temperature)
+    found = {kind: auroc(inside, OOD_SCORES[score](logits / temperature))[0] for kind, logits in choosing.items()}
+    return {
+        "near": float(np.mean([value for kind, value in found.items() if kind in NEAR])),
+        "far": float(np.mean([value for kind, value in found.items() if kind not in NEAR])),
+    }
+
+
+def _flagged(scores: np.ndarray, threshold: float | None) -> float | None:
+    return None if threshold is None else float((scores < threshold).mean())

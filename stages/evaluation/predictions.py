@@ -57,8 +57,14 @@ def under_shift(model: str, prepared: Prepared, test: Predictions) -> Shifted:
         shape = (len(SEVERITIES), len(rows)) if key.startswith("corrupted_") else (len(logits),)
         _check(file, key, logits, (*shape, classes), stage)
     corrupted = {name: stored[f"corrupted_{name}"] for name in CORRUPTIONS}
-    ood = {key.removeprefix("ood_"): logits for key, logits in stored.items() if key.startswith("ood_")}
+    ood = {split: _with_prefix(stored, f"ood_{split}_") for split in ("val", "test")}
+    if not all(ood.values()):
+        raise UserError(f"{file} lacks out-of-distribution images: run `dvc repro --force {stage}`")
     return Shifted(Predictions(test.logits[rows], test.labels[rows]), corrupted, ood)
+
+
+def _with_prefix(stored: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {key.removeprefix(prefix): logits for key, logits in stored.items() if key.startswith(prefix)}
 
 
 def _read(file: Path, keys: Iterable[str], stage: str) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Top-1 on corrupted images, and out-of-distribution detection."""
+"""Top-1 on corrupted images."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from stages.evaluation import accuracy, ood
+from stages.evaluation import accuracy
+from stages.evaluation.ood import ByKind
 from stages.evaluation.summary import Predictions, rounded
 
 
@@ -14,12 +15,12 @@ class Shifted(NamedTuple):
     """What a model predicts for images unlike those it was trained on.
 
     clean: for the n test images that were corrupted, before. corrupted: by corruption, logits (severities, n, C) for
-    the same images. ood: by kind of out-of-distribution images, logits (N, C).
+    the same images. ood: for val and test, by kind of out-of-distribution images, logits (N, C).
     """
 
     clean: Predictions
     corrupted: Mapping[str, np.ndarray]
-    ood: Mapping[str, np.ndarray]
+    ood: Mapping[str, ByKind]
 
 
 def top1_by_severity(shifted: Shifted) -> pd.DataFrame:
@@ -33,26 +34,8 @@ def top1_by_severity(shifted: Shifted) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["corruption", "severity", "top1"])
 
 
-def summarize(shifted: Shifted, test: np.ndarray, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """What reports/robustness.json says of a model; numbers rounded to 6 decimals.
-
-    test: logits (N, C) of all test images. metrics: of summary.summarize, whose temperature and threshold are applied.
-    """
-    threshold, temperature = metrics["ood"]["threshold"], metrics["calibration"]["temperature"]
+def summarize(shifted: Shifted) -> dict[str, Any]:
+    """What reports/robustness.json says of a model; numbers rounded to 6 decimals."""
     table = top1_by_severity(shifted)
     means = table[table["severity"] > 0].groupby("corruption", sort=False)["top1"].mean().to_dict()
-    return rounded(
-        {
-            "clean": accuracy.top_k(*shifted.clean, 1),
-            "mean": float(np.mean(list(means.values()))),
-            **means,
-            "ood": {
-                kind: {
-                    "images": len(logits),
-                    "flagged": ood.flagged(logits, threshold, temperature),
-                    "auroc": ood.auroc(test, logits, temperature),
-                }
-                for kind, logits in shifted.ood.items()
-            },
-        }
-    )
+    return rounded({"clean": accuracy.top_k(*shifted.clean, 1), "mean": float(np.mean(list(means.values()))), **means})

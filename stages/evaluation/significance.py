@@ -8,19 +8,25 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import binomtest, t
+from scipy.stats import binomtest, norm, t
 
 RESAMPLES = 10_000
 LEVEL = 0.95
 
 
-def share_interval(right: np.ndarray) -> tuple[float, float]:
-    """The 95 % interval of a share: right (N,) bool (Wilson, 1927).
+def wilson(share: float, count: float) -> tuple[float, float]:
+    """The 95 % interval of a share of so many (Wilson, 1927).
 
     It holds near 0 and 1, too: 20 of 20 give 0.84 to 1, where a bootstrap gives 1 to 1.
     """
-    interval = binomtest(int(right.sum()), len(right)).proportion_ci(LEVEL, method="wilson")
-    return float(interval.low), float(interval.high)
+    square = norm.ppf((1 + LEVEL) / 2) ** 2 / count
+    centre, reach = share + square / 2, np.sqrt(square * (share * (1 - share) + square / 4))
+    return max(0.0, float((centre - reach) / (1 + square))), min(1.0, float((centre + reach) / (1 + square)))
+
+
+def share_interval(right: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of the share of right ones, (N,) bool."""
+    return wilson(right.mean(), len(right))
 
 
 def difference_interval(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float]:

@@ -17,14 +17,16 @@ class Predictions(NamedTuple):
     labels: np.ndarray
 
 
-def summarize(val: Predictions, test: Predictions, superclass_of_class: Sequence[int]) -> dict[str, Any]:
+def summarize(
+    val: Predictions, test: Predictions, superclass_of_class: Sequence[int], ood_logits: Mapping[str, ood.ByKind]
+) -> dict[str, Any]:
     """What reports/metrics/<model>.json says; numbers rounded to 6 decimals.
 
-    Temperature and thresholds are fitted on val, so val's calibrated figures are in-sample; test's are not.
+    ood_logits: for val and test, logits (N, C) by kind of out-of-distribution images. Temperature and thresholds are
+    fitted on val, so val's calibrated figures are in-sample; test's are not.
     """
     temperature = calibration.fit_temperature(*val)
     thresholds = {str(round(100 * share)): conformal.threshold(*val, share, temperature) for share in COVERAGES}
-    ood_threshold = ood.threshold(val.logits, temperature)
     others = superclass_of_class, temperature, thresholds
     differs = significance.difference_interval(_right(val), _right(test))
     summary = {
@@ -33,7 +35,7 @@ def summarize(val: Predictions, test: Predictions, superclass_of_class: Sequence
         "val_minus_test": dict(zip(("difference", "low", "high"), differs, strict=True)),
         "calibration": {"temperature": temperature},
         "conformal": {name: {"threshold": value} for name, value in thresholds.items()},
-        "ood": {"threshold": ood_threshold, "flagged_test": ood.flagged(test.logits, ood_threshold, temperature)},
+        "ood": ood.summarize(val.logits, test.logits, ood_logits["val"], ood_logits["test"], temperature),
     }
     return rounded(summary)
 

@@ -7,7 +7,7 @@ so it imports nothing of this project: what is measured, registered and served i
 import hashlib
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import openvino
 import pandas as pd
 from PIL import Image, ImageOps
 
-FORMAT = 2  # of a version's metadata and of what it predicts; 1 was a package with the training code in it
+FORMAT = 3  # of a version's metadata and of what it predicts; another one cannot be run by the app of this one
 BATCH = 16  # images in one call of the runtime: what fits the caches of a CPU; bounds memory, too
 SQUARES = ("crop", "pad")
 COLUMNS = ("image", "rank", "class", "superclass", "probability", "prediction_set", "out_of_distribution")
@@ -57,8 +57,9 @@ class ImageClassifier:
     """A network and what its version's metadata knows: how to prepare images, and what the logits mean.
 
     metadata: class_names, superclass_names, superclass_of_class; temperature; conformal, for each coverage in per cent
-    the sum of probabilities up to which classes join a prediction set; ood_threshold: out of distribution is an image
-    whose highest probability is below it, None: cannot tell; square: the rule for images that are not, crop or pad.
+    the sum of probabilities up to which classes join a prediction set; ood: out of distribution is an image whose
+    `score` (one of OOD_SCORES) is below `threshold`; None: cannot tell, for the `reason` given; square: the rule for
+    images that are not, crop or pad.
     """
 
     def __init__(self, network: OnnxModel, metadata: Mapping[str, Any]) -> None:
@@ -87,15 +88,22 @@ class ImageClassifier:
             prepared[index] = ImageOps.fit(image, (size, size), Image.Resampling.BOX)
         return prepared
 
-    def probabilities(self, images: np.ndarray, square: str | None = None) -> np.ndarray:
-        """Calibrated probabilities (N, C) float32, rows sum to 1, of images (N, H, W, 3) uint8 of any size."""
+    def logits(self, images: np.ndarray, square: str | None = None) -> np.ndarray:
+        """Calibrated logits (N, C) float32, divided by the temperature, of images (N, H, W, 3) uint8 of any size."""
         images = _checked(images)
         parts = (images[start : start + BATCH] for start in range(0, len(images) or 1, BATCH))  # small ones grow
         logits = [self.network.logits(self.prepare(part, square)) for part in parts]
-        return softmax(np.concatenate(logits), self.metadata["temperature"])
+        return np.concatenate(logits) / np.float32(self.metadata["temperature"])
+
+    def probabilities(self, images: np.ndarray, square: str | None = None) -> np.ndarray:
+        """Calibrated probabilities (N, C) float32, rows sum to 1, of images (N, H, W, 3) uint8 of any size."""
+        return softmax(self.logits(images, square))
 
     def prediction_sets(self, probabilities: np.ndarray, coverage: str = "90") -> list[list[str]]:
-        """The classes that hold the right one in `coverage` of 100 images, for each row (N, C); the likeliest first."""
+        """A set of classes for each row (N, C), the likeliest first.
+
+        Over many images `coverage` of 100 sets hold the right class; of one image's set it says nothing.
+        """
         order = np.argsort(-probabilities, axis=1, kind="stable")
         ordered = np.take_along_axis(probabilities, order, axis=1).astype(np.float64)
         # A class joins while those before it are not enough; none is empty.
@@ -103,18 +111,21 @@ class ImageClassifier:
         counts = (before <= self.metadata["conformal"][coverage]).sum(axis=1)
         return [self.class_names[row[:count]].tolist() for row, count in zip(order, counts, strict=True)]
 
-    def out_of_distribution(self, probabilities: np.ndarray) -> list[bool | None]:
-        """Whether each image, by its row of probabilities (N, C), is unlike the training images; None: cannot tell."""
-        threshold = self.metadata["ood_threshold"]
-        return [None if threshold is None else bool(highest < threshold) for highest in probabilities.max(axis=1)]
+    def out_of_distribution(self, logits: np.ndarray) -> list[bool | None]:
+        """Whether each image, by its row of `logits`, (N, C), is unlike the training images; None: cannot tell."""
+        rule = self.metadata["ood"]
+        if rule["threshold"] is None:
+            return [None] * len(logits)
+        return (OOD_SCORES[rule["score"]](logits) < rule["threshold"]).tolist()
 
-    def rows(self, probabilities: np.ndarray, top_k: int) -> pd.DataFrame:
-        """`top_k` rows of COLUMNS for each row of probabilities (N, C); image counts from 0, rank from 1."""
+    def rows(self, logits: np.ndarray, top_k: int) -> pd.DataFrame:
+        """`top_k` rows of COLUMNS for each row of `logits`, (N, C); image counts from 0, rank from 1."""
         if not 1 <= top_k <= len(self.class_names):
             raise ValueError(f"top_k = {top_k}: ask for 1 to {len(self.class_names)} classes")
+        probabilities = softmax(logits)
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
         classes, images = best.ravel(), np.repeat(np.arange(len(best)), top_k)
-        sets, ood = self.prediction_sets(probabilities), self.out_of_distribution(probabilities)
+        sets, ood = self.prediction_sets(probabilities), self.out_of_distribution(logits)
         values = (
             images,
             np.tile(np.arange(1, top_k + 1), len(best)),
@@ -132,6 +143,26 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     scaled = logits.astype(np.float64) / temperature
     powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _log_sum(logits: np.ndarray) -> np.ndarray:
+    """log(sum(exp(row))) of each row, (N, C) to (N,)."""
+    highest = logits.max(axis=1)
+    return highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
+
+
+def _negative_entropy(logits: np.ndarray) -> np.ndarray:
+    logarithms = logits - _log_sum(logits)[:, None]
+    return (np.exp(logarithms) * logarithms).sum(axis=1)
+
+
+# Of calibrated logits (N, C) to (N,): the higher, the more like the training images.
+OOD_SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "probability": lambda logits: np.exp(logits.max(axis=1) - _log_sum(logits)),  # Hendrycks & Gimpel, 2017
+    "logit": lambda logits: logits.max(axis=1),  # Hendrycks et al., 2022
+    "energy": _log_sum,  # its negative; Liu et al., 2020
+    "entropy": _negative_entropy,  # its negative
+}
 
 
 def _padded(image: Image.Image) -> Image.Image:
@@ -189,8 +220,8 @@ if not __package__:  # MLflow runs its copy of this file; whoever imports it as 
         def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> Any:
             top_k, square = ((params or {}).get(name) or None for name in ("top_k", "square"))
             try:
-                probabilities = self.classifier.probabilities(model_input, square)
-                return self.classifier.rows(probabilities, top_k) if top_k else probabilities
+                logits = self.classifier.logits(model_input, square)
+                return self.classifier.rows(logits, top_k) if top_k else softmax(logits)
             except ValueError as error:
                 raise Refused.invalid_parameter_value(str(error)) from None
             except Exception as error:  # MLflow's server would answer any other kind with a stack trace

@@ -116,7 +116,7 @@ def _calibration(facts: Facts) -> Texts:
 @_check("CHK008", "Out-of-distribution detection does not work")
 def _ood(facts: Facts) -> Texts:
     for c in facts.candidates:
-        if poor := {kind: own["auroc"] for kind, own in c.robustness["ood"].items() if own["auroc"] < AUROC}:
+        if poor := {kind: own["auroc"] for kind, own in c.metrics["ood"]["by_kind"].items() if own["auroc"] < AUROC}:
             areas = listed([f"{kind} (AUROC {area:.2f})" for kind, area in poor.items()])
             yield f"{c.name} does not tell {areas} from test images; 0.5 is guessing."
 

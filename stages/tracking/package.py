@@ -33,7 +33,7 @@ Image classifier `{model}`, trained on {source}: {classes} classes in {superclas
 - Input: images (N, H, W, 3) uint8, RGB, of any size. Those that are not square are {square}; all are brought to \
 {image_size} px.
 - Output: calibrated probabilities (N, {classes}) float32; with `params={{"top_k": k}}` a table: image, rank, class, \
-superclass, probability, 90 % prediction set, out-of-distribution flag.
+superclass, probability, 90 % prediction set, out-of-distribution flag{no_flag}.
 - Test top-1: {top1:.2%} (95 % interval {top1_low:.2%} to {top1_high:.2%}, n = {n_test:,}).
 
 ```python
@@ -49,7 +49,7 @@ class Package:
 
     example: one or two images (N, H, W, 3) uint8.
     about: what the metadata says beside what the export knows: source, data_sha256, class_names, superclass_names,
-    superclass_of_class, and what ImageClassifier needs: square, temperature, conformal, ood_threshold.
+    superclass_of_class, and what ImageClassifier needs: square, temperature, conformal, ood.
     metrics: as in reports/metrics/<model>.json; in the metadata, but no part of its identity.
     """
 
@@ -79,6 +79,7 @@ class Package:
             "classes": len(self.about["class_names"]),
             "superclasses": len(self.about["superclass_names"]),
             "square": _SQUARE[self.about["square"]],
+            "no_flag": f" (none is given: {reason})" if (reason := self.about["ood"]["reason"]) else "",
         }
         return _CARD.format(**shown, name=name, number=number, n_test=n_test)
 

@@ -16,7 +16,7 @@ PREDICTED = {"seed": np.array(3), "test_logits": LOGITS}
 ROBUSTNESS = {
     "rows": np.array([0, 2, 5]),
     **{f"corrupted_{name}": np.full((len(SEVERITIES), CORRUPTED, C), i) for i, name in enumerate(CORRUPTIONS)},
-    "ood_noise": np.ones((7, C)),
+    **{f"ood_{split}_noise": np.ones((7, C)) for split in ("val", "test")},
 }
 PREPARED = SimpleNamespace(class_names=["a", "b", "c", "d"], split=lambda name: (np.zeros(N), np.arange(N) % C))
 
@@ -53,7 +53,8 @@ def test_a_missing_or_damaged_file_names_the_stage_that_writes_it(read, content)
         (({"test_logits": LOGITS[1:]},), r"\(5, 4\), expected \(6, 4\)"),
         (({"test_logits": LOGITS * np.nan},), "finite"),
         ((PREDICTED, ROBUSTNESS | {"corrupted_blur": np.zeros((2, CORRUPTED, C))}), r"blur are \(2, 3, 4\)"),
-        ((PREDICTED, ROBUSTNESS | {"ood_noise": np.full((7, C), np.inf)}), "noise .* --force robustness@m`"),
+        ((PREDICTED, ROBUSTNESS | {"ood_val_noise": np.full((7, C), np.inf)}), "noise .* --force robustness@m`"),
+        ((PREDICTED, {key: own for key, own in ROBUSTNESS.items() if key != "ood_val_noise"}), "lacks out-of-distri"),
     ],
 )
 def test_logits_that_do_not_fit_the_data_are_refused(read, stored, expected):

@@ -34,27 +34,23 @@ def test_models_are_joined_in_one_table():
 
 def test_top_1_by_severity_and_the_mean_leaves_the_clean_images_out():
     blur = np.stack([logits_for(said) for said in ([0, 0, 1, 1, 2, 0], [0, 1, 1, 0, 0, 0], [2, 2, 2, 0, 0, 0])])
-    others = {"noise": logits_for([0, 1], sure=0.1), "digits": logits_for([0, 1], sure=9.0)}
-    shifted = robustness.Shifted(PREDICTIONS, {"blur": blur}, others)
+    shifted = robustness.Shifted(PREDICTIONS, {"blur": blur}, {})
     expected = pd.DataFrame({"corruption": "blur", "severity": range(4), "top1": [4 / 6, 5 / 6, 2 / 6, 0]})
     pd.testing.assert_frame_equal(robustness.top1_by_severity(shifted), expected)
-    fitted = {"ood": {"threshold": 0.5}, "calibration": {"temperature": 1.0}}
-    assert robustness.summarize(shifted, PREDICTIONS.logits, fitted) == {
+    assert robustness.summarize(shifted) == {
         "clean": pytest.approx(4 / 6, abs=1e-6),
         "mean": pytest.approx(7 / 18, abs=1e-6),
         "blur": pytest.approx(7 / 18, abs=1e-6),
-        "ood": {
-            "noise": {"images": 2, "flagged": 1, "auroc": 1},
-            "digits": {"images": 2, "flagged": 0, "auroc": 0},
-        },
     }
 
 
 def test_the_summary_fits_on_validation_and_reports_test(honest):
     val, test = Predictions(*honest(2_000)), Predictions(*honest(2_000, seed=1))
     superclass_of_class = [label // 2 for label in range(10)]
-    found = summarize(val, test, superclass_of_class)
-    changed = summarize(val, Predictions(test.logits * 3, test.labels), superclass_of_class)
+    kinds = {"blends": val.logits * 0.4, "noise": val.logits * 0.1}
+    others = superclass_of_class, {"val": kinds, "test": kinds}
+    found = summarize(val, test, *others)
+    changed = summarize(val, Predictions(test.logits * 3, test.labels), *others)
     for fitted in ("calibration", "conformal"):
         assert found[fitted] == changed[fitted], "test fits nothing"
     assert found["ood"]["threshold"] == changed["ood"]["threshold"]
@@ -65,3 +61,7 @@ def test_the_summary_fits_on_validation_and_reports_test(honest):
     assert changed["test"]["top1"] == shares["top1"]
     assert shares["coverage_90"] < shares["coverage_95"]
     assert shares["set_size_90"] < shares["set_size_95"]
+    gap = found["val_minus_test"]
+    assert gap["difference"] == pytest.approx(found["val"]["top1"] - found["test"]["top1"], abs=2e-6)
+    assert gap["low"] < 0 < gap["high"], "of the same distribution"
+    assert {"ece_width", "ece_width_calibrated"} <= shares.keys()

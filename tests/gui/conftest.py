@@ -42,7 +42,7 @@ METADATA = {
     "square": "crop",
     "temperature": 20.0,
     "conformal": {"90": 0.8, "95": 0.95},
-    "ood_threshold": 0.4,
+    "ood": {"score": "probability", "threshold": 0.4, "reason": None},
     "precision": "float32",
     "metrics": {"val": {"top1": 0.7}, "test": {"top1": 0.640, "top5": 0.9}},
 }

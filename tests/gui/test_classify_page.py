@@ -200,8 +200,12 @@ def test_an_image_out_of_distribution_gets_a_warning_with_its_numbers(register: 
     assert "0.0\N{NARROW NO-BREAK SPACE}% of the test images" in upload(page, GREY).warning[0].value
     register(without=["metrics"])
     assert "about 5" in upload(page, GREY).warning[0].value
-    register(ood_threshold=None)
-    assert not upload(page, GREY).warning
+    register(ood={"score": "energy", "threshold": None, "reason": "AUROC 0.43 on far images is below 0.6"})
+    page = upload(page, GREY)
+    assert not page.warning
+    assert "AUROC 0.43 on far images is below 0.6" in " ".join(caption.value for caption in page.caption)
+    register(ood={"score": "energy", "threshold": 100.0, "reason": None}, metrics={"ood": {"flagged_test": 0.05}})
+    assert "The energy score is below 100.00, as on 5.0" in upload(page, GREY).warning[0].value
 
 
 def test_an_explanation_is_computed_once_for_an_image_and_a_version(

@@ -74,7 +74,7 @@ def album(tmp_path: Path) -> str:
 
 
 def test_the_rows_are_those_of_the_app_as_json_and_as_csv(register: Register, command: Command, album: str) -> None:
-    register(ood_threshold=0.0, conformal={"90": 0.99})
+    register(ood={"score": "probability", "threshold": 0.0, "reason": None}, conformal={"90": 0.99})
     ran = command(album)
     assert ran.status == 0
     assert ran.err.startswith("2 images classified by version 1 of cifar100-classifier")
@@ -82,7 +82,7 @@ def test_the_rows_are_those_of_the_app_as_json_and_as_csv(register: Register, co
     expected = []
     for name in ("album/1.PNG", "album/a/2.jpg"):
         seen = model.prepare(images.load(Path(name).read_bytes()))
-        expected += [row | {"image": name} for row in model.rows(model.probabilities(seen[np.newaxis]), 5)[0]]
+        expected += [row | {"image": name} for row in model.rows(model.logits(seen[np.newaxis]), 5)[0]]
     assert ran.rows == [row | {"probability": pytest.approx(row["probability"], abs=1e-6)} for row in expected]
     assert tuple(ran.rows[0]) == COLUMNS
     assert ran.rows[0]["prediction_set"] == ["blue sea", "black cat"]
@@ -97,6 +97,14 @@ def test_the_rows_are_those_of_the_app_as_json_and_as_csv(register: Register, co
         assert row == other | texts | {"probability": row["probability"], "out_of_distribution": "false"}
     assert {file.name for file in Path().iterdir()} == {"album", "red.png", "answers.csv", "mlflow.db", "models"}
     assert command(album, "--csv", "-").out == Path("answers.csv").read_text(encoding="utf-8")
+
+
+def test_a_model_that_cannot_tell_images_out_of_distribution_says_why(register: Register, command: Command) -> None:
+    register(ood={"score": "energy", "threshold": None, "reason": "AUROC 0.43 on far images is below 0.6"})
+    Path("red.png").write_bytes(image_file(RED))
+    ran = command("red.png")
+    assert {row["out_of_distribution"] for row in ran.rows} == {None}
+    assert "flags no image as out-of-distribution: AUROC 0.43 on far images is below 0.6" in ran.err
 
 
 @pytest.mark.parametrize(

@@ -70,12 +70,12 @@ def test_a_version_predicts_with_its_own_classifier(register: Register) -> None:
     images[:] = np.array([RED, BLUE, RED], np.uint8)[:, np.newaxis, np.newaxis]
     probabilities = model.probabilities(images)
     assert (probabilities == model.packaged.predict(images)).all()
-    rows = model.rows(probabilities, 2)
+    rows = model.rows(model.logits(images), 2)
     expected = model.packaged.predict(images, params={"top_k": 2}).to_dict("records")
     assert rows == [expected[:2], expected[2:4], expected[4:]]
     assert [row["class"] for row in rows[0]] == ["red apple", "yellow lemon"]
     assert (rows[1][0]["class"], rows[1][0]["superclass"]) == ("blue sea", "things & waters")
-    assert (model.name, model.square, model.ood_threshold) == ("vit_scratch", "crop", 0.4)
+    assert (model.name, model.square, model.ood["threshold"]) == ("vit_scratch", "crop", 0.4)
     assert (model.test_accuracy, model.ood_flagged) == (0.64, 0.05)
 
 
@@ -118,7 +118,7 @@ def test_a_uri_is_shown_without_its_password_and_nothing_else_missing(uri: str, 
     [
         ({"without": ["format"]}, "registered by an earlier release of this project or another tool.*make register"),
         ({"without": ["onnx_sha256"]}, "registered by an earlier release of this project or another tool"),
-        ({"format": 3}, r"registered by a newer release of this project \(format 3, known here: 2\): update this app"),
+        ({"format": 4}, r"registered by a newer release of this project \(format 4, known here: 3\): update this app"),
     ],
 )
 def test_a_version_of_another_release_is_one_line_and_none_of_its_code_runs(

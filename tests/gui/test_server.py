@@ -192,7 +192,7 @@ def test_the_server_says_how_it_is_which_version_it_serves_and_what_it_knows(ser
         server.ask("GET", f"/{path}") for path in ("health", "ping", "version", "classes")
     )
     assert (health.status_code, health.json(), ping.status_code) == (200, {"status": "ok"}, 200)
-    known = {key: server.model.metadata[key] for key in ("onnx_sha256", "precision", "format")}
+    known = {key: server.model.metadata[key] for key in ("onnx_sha256", "precision", "format", "ood")}
     served = {"name": "cifar100-classifier", "version": 7, "alias": "champion", "mlflow": mlflow.__version__}
     assert version.json() == served | known
     assert classes.json()[2] == {"class": "blue sea", "superclass": "things & waters"}

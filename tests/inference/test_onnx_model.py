@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import logsumexp, softmax
+from scipy.stats import entropy
 
-from stages.inference.onnx_model import BATCH, COLUMNS, ImageClassifier, OnnxModel
+from stages.inference.onnx_model import BATCH, COLUMNS, OOD_SCORES, ImageClassifier, OnnxModel
 from tests import linear_onnx
 
 SIDE = 4
@@ -17,7 +19,7 @@ METADATA = {
     "superclass_of_class": [0, 1, 0],
     "temperature": 1.0,
     "conformal": {"90": 0.81, "95": 1.0},
-    "ood_threshold": 0.5,
+    "ood": {"score": "probability", "threshold": 0.5, "reason": None},
     "square": "crop",
 }
 
@@ -117,7 +119,7 @@ def test_a_threshold_of_one_admits_every_class_although_sums_are_rounded(colours
 
 def test_rows_name_the_likeliest_classes_of_each_image(colours):
     probabilities = np.array([[0.1, 0.75, 0.15], [0.46, 0.36, 0.18]], np.float32)
-    rows = colours.rows(probabilities, 2)
+    rows = colours.rows(np.log(probabilities), 2)
     assert tuple(rows.columns) == COLUMNS
     assert rows[["image", "rank", "class", "superclass"]].values.tolist() == [
         [0, 1, "bear", "being"],
@@ -127,8 +129,28 @@ def test_rows_name_the_likeliest_classes_of_each_image(colours):
     ]
     assert rows["out_of_distribution"].tolist() == [False, False, True, True]
     assert rows["prediction_set"][3] == ["apple", "bear"]  # together they have 0.82, more than the threshold
-    unsure = ImageClassifier(colours.network, METADATA | {"ood_threshold": None})
-    assert unsure.rows(probabilities, 1)["out_of_distribution"].tolist() == [None, None]
+    unsure = ImageClassifier(
+        colours.network,
+        METADATA | {"ood": {"score": "energy", "threshold": None, "reason": "AUROC 0.43 on far images is below 0.6"}},
+    )
+    assert unsure.rows(np.log(probabilities), 1)["out_of_distribution"].tolist() == [None, None]
+
+
+@pytest.mark.parametrize("name", list(OOD_SCORES))
+def test_an_image_is_flagged_where_the_score_of_the_version_is_below_its_threshold(colours, name):
+    logits = np.array([[9, 0, 0], [0, 0.1, 0], [700, 699, 0]], np.float32)
+    expected = {
+        "probability": softmax(logits.astype(float), axis=1).max(axis=1),
+        "logit": logits.max(axis=1),
+        "energy": logsumexp(logits.astype(float), axis=1),
+        "entropy": -entropy(softmax(logits.astype(float), axis=1), axis=1),
+    }[name]
+    np.testing.assert_allclose(OOD_SCORES[name](logits), expected, rtol=1e-5, atol=1e-6)
+    threshold = float(np.median(expected))
+    classifier = ImageClassifier(colours.network, METADATA | {"ood": {"score": name, "threshold": threshold + 1e-4}})
+    flagged = [score < threshold + 1e-4 for score in expected]
+    assert classifier.rows(logits, 1)["out_of_distribution"].tolist() == flagged
+    assert sum(flagged) == 2
 
 
 @pytest.mark.parametrize(

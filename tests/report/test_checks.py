@@ -91,7 +91,7 @@ def test_a_check_does_not_fire_at_its_bound(changes):
         ("CHK005", [changed("metrics.val_minus_test", {"difference": 0.03, "low": 0.01, "high": 0.05})]),
         ("CHK005", [changed("metrics.val_minus_test", {"difference": -0.03, "low": -0.05, "high": -0.01})]),
         ("CHK007", [changed("metrics.test.ece_calibrated", 0.051)]),
-        ("CHK008", [changed("robustness.ood.digits.auroc", 0.69)]),
+        ("CHK008", [changed("metrics.ood.by_kind.digits.auroc", 0.69)]),
         ("CHK010", [good("a", 0.8), good("b", 0.799)]),
         ("CHK012", [changed("run.resolved.precision", "bfloat16"), good("b", 0.7)]),
         ("CHK012", [changed("run.hardware.cpu", "Another"), good("b", 0.7)]),
@@ -108,7 +108,7 @@ def test_a_check_fires_on_a_model(code, candidates):
     [
         changed("metrics.val_minus_test", {"difference": 0.02, "low": -0.01, "high": 0.05}),
         changed("metrics.test.ece_calibrated", 0.05),
-        changed("robustness.ood.digits.auroc", 0.7),
+        changed("metrics.ood.by_kind.digits.auroc", 0.7),
         changed("run.tags", {"git_dirty": "false"}),
     ],
 )
@@ -123,7 +123,7 @@ def test_a_model_from_scratch_is_expected_to_have_random_weights():
 
 
 def test_findings_name_models_classes_and_figures():
-    one, two = changed("robustness.ood.digits.auroc", 0.456), good("b", 0.799)
+    one, two = changed("metrics.ood.by_kind.digits.auroc", 0.456), good("b", 0.799)
     found = {each["code"]: each["text"] for each in checks.fired(facts(one, two, classes=CLASSES.assign(top1=[0, 1])))}
     assert "digits (AUROC 0.46)" in found["CHK008"]
     assert found["CHK009"] == "a gets no test image right of red apple."

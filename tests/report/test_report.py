@@ -56,7 +56,7 @@ def test_the_report_of_two_models_has_its_sections_and_every_figure_in_its_row()
             "95.1% coverage, 4.5 classes",
         ],
         "Corrupted images": ["70.0%", "32.1%", "22.2%"],
-        "Out-of-distribution images": ["0.170", "5.2%", "77.0% (0.987)"],
+        "Out-of-distribution images": ["energy", "0.170", "5.2%", "0.987 (0.980 to 0.990), 77.0%"],
     }
     assert rows["Statistical significance"]["a - b"][1:] == ["100", "0", "< 0.000001", "significant"]
     assert rows["int8"]["b"] == [

@@ -36,7 +36,7 @@ ABOUT = {
     "square": "crop",
     "temperature": 2.0,
     "conformal": {"90": 0.5, "95": 0.9},
-    "ood_threshold": 0.4,
+    "ood": {"score": "probability", "threshold": 0.4, "reason": None},
     "data_sha256": "d" * 64,
 }
 

@@ -106,7 +106,7 @@ def test_the_package_hash_follows_everything_but_the_metrics(demo, monkeypatch):
     changed = [entry, with_about(entry, temperature=1.5), demo.entry(seed=1), demo.entry("b")]
     hashes = [each.package.metadata["package_sha256"] for each in changed]
     assert demo.entry(test=0.9).package.metadata["package_sha256"] == hashes[0]
-    monkeypatch.setattr(onnx_model, "FORMAT", 3)
+    monkeypatch.setattr(onnx_model, "FORMAT", 4)
     hashes.append(entry.package.metadata["package_sha256"])
     assert len(set(hashes)) == len(hashes)
 

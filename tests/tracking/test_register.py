@@ -9,7 +9,7 @@ import pytest
 import yaml
 from mlflow.pyfunc import load_model
 
-from stages import evaluate, predict, register
+from stages import evaluate, predict, register, robustness
 from stages.common import paths
 from stages.common.errors import UserError
 from stages.data import dataset
@@ -57,8 +57,8 @@ def repository(root, monkeypatch):
     (paths.ONNX / "tiny" / CHOSEN).write_text(json.dumps(chosen))
     write_training(paths.RUNS / TRAINED, "tiny", exported.description["weights_sha256"])
     monkeypatch.setattr(sys, "argv", ["stage", "tiny"])
-    predict.main()
-    evaluate.main()
+    for stage in (predict, robustness, evaluate):
+        stage.main()
     for file in (paths.COMPARISON, paths.COMPARISON_DATA, paths.CLAIMS, paths.ROBUSTNESS_METRICS):
         file.write_text("content")
     return root
@@ -71,7 +71,7 @@ def test_what_was_measured_and_the_file_it_was_measured_on_make_the_version(repo
         model = load_model("models:/demo-classifier@champion")
     metadata = model.metadata.metadata
     exported = json.loads((paths.ONNX / TRAINED / DESCRIPTION).read_text())
-    assert metadata["ood_threshold"] == metrics["ood"]["threshold"]
+    assert metadata["ood"] == {key: metrics["ood"][key] for key in ("score", "threshold", "reason")}
     assert metadata["temperature"] == metrics["calibration"]["temperature"]
     assert metadata["conformal"] == {key: metrics["conformal"][key]["threshold"] for key in ("90", "95")}
     assert metadata["metrics"] == metrics

@@ -93,7 +93,7 @@ def test_the_same_weights_packaged_anew_take_over_unless_their_predictions_are_w
     assert "old (version 1): the same weights packaged anew, 80.00% against 80.00%" in second.reason
     worse = replace(with_about(demo.reference, temperature=2.5), right=demo.reference.right & (np.arange(1000) > 100))
     assert demo.register(worse).champion == "2"
-    monkeypatch.setattr(onnx_model, "FORMAT", 3)
+    monkeypatch.setattr(onnx_model, "FORMAT", 4)
     assert demo.register(demo.reference).champion == "4"
 
 
