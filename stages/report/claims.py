@@ -45,8 +45,8 @@ def judge(
 ) -> dict[str, Claim]:
     """The four claims by their names in templates/claims.md.j2.
 
-    pairs: of model_comparison.compare. dataset: dataset.json. studies: by name, the tables of `make study` on this
-    data. learning: validation within each training, see adaptation.compare.
+    pairs: of model_comparison.compare. dataset: dataset.json. studies: by name, the tables of `make study` that
+    count. learning: validation within each training, see adaptation.compare.
     """
     models = {candidate.name: candidate for candidate in candidates}
     own, none = {name: means(rows).sort_values("value") for name, rows in studies.items()}, pd.DataFrame()
