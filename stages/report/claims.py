@@ -17,7 +17,7 @@ CLEARLY = 0.05  # share: a smaller difference in top-1 is not what the claims sp
 
 Verdict = Literal[adaptation.Verdict, "Not tested"]
 # Why not: no such model in params.yaml; random initial weights; a head alone, which has no course of training; nothing
-# right at all; not one epoch; no course was recorded; no study of this data.
+# right at all; not one epoch; no course was recorded; no study of this data and these settings.
 Reason = Literal["missing", "random", "head", "zero", "epochs", "no course", "no study"]
 Row = Mapping[str, Any]
 
