@@ -9,7 +9,7 @@ import pandas as pd
 from stages.common.errors import UserError
 from stages.common.files import json_sha256, read_json
 
-BUDGET = ("seed", "seeds", "epochs", "minutes", "train_fraction")  # the tables say what each training had of these
+BUDGET = ("seed", "epochs", "images", "minutes", "train_fraction")  # the tables say what each training had of these
 MEASURED = ("val_top1", "test_top1", "minutes", "seconds")
 
 
@@ -34,8 +34,9 @@ def read(folder: Path, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, pd.Da
 
 def means(table: pd.DataFrame) -> pd.DataFrame:
     """A row for each model and value, with the means over seeds of what was measured."""
-    columns = {column: "mean" if column in MEASURED else "first" for column in table.columns[2:]}
-    return table.groupby(["model", "value"], sort=False).agg(columns).reset_index()
+    keys = ["model", "value"]
+    columns = {column: "mean" if column in MEASURED else "first" for column in table.columns.difference(keys, False)}
+    return table.groupby(keys, sort=False).agg(columns).reset_index()
 
 
 def is_current(study: Mapping[str, Any], model: str, run: Mapping[str, Any]) -> bool:

@@ -17,7 +17,7 @@ CLEARLY = 0.05  # share: a smaller difference in top-1 is not what the claims sp
 
 Verdict = Literal[adaptation.Verdict, "Not tested"]
 # Why not: no such model in params.yaml; random initial weights; a head alone, which has no course of training; nothing
-# right at all; not one epoch; no course was recorded; no study of this data.
+# right at all; not one epoch; no course was recorded; no study of this data and these settings.
 Reason = Literal["missing", "random", "head", "zero", "epochs", "no course", "no study"]
 Row = Mapping[str, Any]
 
@@ -45,8 +45,8 @@ def judge(
 ) -> dict[str, Claim]:
     """The four claims by their names in templates/claims.md.j2.
 
-    pairs: of model_comparison.compare. dataset: dataset.json. studies: by name, the tables of `make study` on this
-    data. learning: validation within each training, see adaptation.compare.
+    pairs: of model_comparison.compare. dataset: dataset.json. studies: by name, the tables of `make study` that
+    count. learning: validation within each training, see adaptation.compare.
     """
     models = {candidate.name: candidate for candidate in candidates}
     own, none = {name: means(rows).sort_values("value") for name, rows in studies.items()}, pd.DataFrame()

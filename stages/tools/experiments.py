@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +41,7 @@ def read(prefix: str, commit: str) -> list[dict[str, Any]]:
 def trainings(found: dict[str, Any], model: str) -> list[dict[str, Any]]:
     """The trainings of a model in an experiment that ended well, one for each seed.
 
-    val_top1, test_top1: shares; images: how many it learned from, each as often as it came, NaN where it did not learn
-    by steps; and all of run.json. The latter two are missing where DVC's cache does not hold them any more.
+    val_top1, test_top1 (shares), and all of run.json, unless DVC's cache does not hold that any more.
     """
     top1 = {split: found["metrics"][model]["seeds"][split]["top1"] for split in ("val", "test")}
     return [
@@ -57,8 +55,7 @@ def _run(rev: str, folder: Path) -> dict[str, Any]:
     from dvc.exceptions import DvcException
 
     try:
-        run, learning = (api.read((folder / name).as_posix(), rev=rev) for name in ("run.json", "learning.csv"))
-        return json.loads(run) | {"images": pd.read_csv(StringIO(learning))["images"].max()}
+        return json.loads(api.read((folder / "run.json").as_posix(), rev=rev))
     except (DvcException, OSError, ValueError):
         return {}
 

@@ -7,20 +7,19 @@ from typing import Any
 
 from stages.common import hardware, paths
 from stages.common.files import json_sha256
-from stages.models.params import Params
 from stages.tracking.lineage import git_tags
 
 LIBRARIES = ("torch", "torchvision", "timm", "lightning", "keras", "tensorflow", "openvino", "mlflow", "numpy")
 RECORDED_ELSEWHERE = (paths.PARAMS, "dvc.lock", paths.REPORTS)  # as for a training: no changes of the code
 
 
-def here(settings: Params, data_sha256: str) -> dict[str, Any]:
+def here(params_sha256: str, data_sha256: str) -> dict[str, Any]:
     """Of what is measured now, with the code in this folder."""
     git = git_tags(ignoring=RECORDED_ELSEWHERE)
     return {
         "commit": git.get("git_commit"),
         "uncommitted_changes": git.get("git_dirty") == "true",
-        "params_sha256": json_sha256(settings.model_dump()),
+        "params_sha256": params_sha256,
         "data_sha256": data_sha256,
         "hardware": hardware.describe(),
         "versions": {library: version(library) for library in LIBRARIES},

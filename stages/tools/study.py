@@ -13,7 +13,7 @@ from stages.common.errors import UserError, one_line_errors
 from stages.common.files import json_sha256, write_json, write_text
 from stages.evaluation import studies
 from stages.models import params
-from stages.models.params import Params
+from stages.models.params import KINDS, Params
 from stages.report import charts
 from stages.tools import experiments, provenance
 from stages.tools.experiments import DVC
@@ -41,10 +41,15 @@ class Study:
     column: str = "value"
 
 
+def _budget(kind: str, amount: float) -> dict[str, Any]:
+    """Of all models alike, whatever params.yaml says."""
+    return {f"budget.{each}": amount if each == kind else "null" for each in KINDS} | {"models.{model}.epochs": "null"}
+
+
 STUDIES = {
     "data_efficiency": Study(
         None,
-        {share: {"budget.train_fraction": share, "budget.epochs": epochs} for share, epochs in EPOCHS_OF_SHARE.items()},
+        {share: {"budget.train_fraction": share, **_budget("epochs", n)} for share, n in EPOCHS_OF_SHARE.items()},
         f"share of the training images, for {', '.join(map(str, EPOCHS_OF_SHARE.values()))} epochs",
         form=".0%",
         by_time=False,  # with other numbers of epochs, a smaller share takes no less of it
@@ -60,7 +65,7 @@ STUDIES = {
     ),
     "equal_minutes": Study(
         None,
-        {minutes: {"budget.epochs": "null", "budget.minutes": minutes} for minutes in (4, 11)},
+        {minutes: _budget("minutes", minutes) for minutes in (4, 11)},
         "minutes of training for each model",
         by_time=False,
         column="minutes",
@@ -152,7 +157,8 @@ def _row(trial: Trial, run: Mapping[str, Any]) -> dict[str, Any]:
         "model": trial.model,
         "value": trial.value,
         "seed": run["params"]["seed"],
-        **{key: run[key] for key in ("val_top1", "test_top1", "epochs", "images", "seconds")},
+        **{key: run[key] for key in ("val_top1", "test_top1", "epochs", "seconds")},
+        "images": run["budget"]["images"],
         "minutes": run["seconds"] / 60,
         "precision": resolved["precision"],
         "cpu": run["hardware"]["cpu"],

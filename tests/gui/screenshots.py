@@ -6,9 +6,13 @@ python -m tests.gui.screenshots [FOLDER]
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
+from gui import registry
+from stages.common.files import write_json
+from stages.tools import provenance
 from tests.gui.browser import classify, headless_browser, open_app, running_app, screenshot, settle, visitor
 from tests.gui.conftest import champions_comparison
 
@@ -41,7 +45,19 @@ def main() -> None:
         settle(page)
         page.wait_for_timeout(PATIENCE)
         page.screenshot(path=arguments.folder / "compare.png", animations="disabled")
-    print(f"Written: {arguments.folder}/classify.png and {arguments.folder}/compare.png")
+    write_json(arguments.folder / "screenshots.json", _origin())
+    print(f"Written: {arguments.folder}/classify.png, compare.png and screenshots.json")
+
+
+def _origin() -> dict[str, Any]:
+    """What they show: this code, with the champion of the store in use."""
+    store = registry.connect()
+    champion = store.champions()[0]
+    tags = store.training(champion).data.tags
+    return provenance.here(tags["params_sha256"], tags["data_sha256"]) | {
+        "champion": str(champion),
+        "weights_sha256": champion.tags["weights_sha256"],
+    }
 
 
 def _test_image(folder: Path) -> Path:

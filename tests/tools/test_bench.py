@@ -321,7 +321,7 @@ def test_a_baseline_that_does_not_get_there_gives_a_bound_and_the_text_says_how_
     first = text.splitlines()[2]
     assert "in float32, ends its epoch at **10.5%** (10.0% to 11.0%) after **5.0** (5.0 to 5.0) minutes. Ours" in first
     assert first.endswith("bounds from above, for the baseline would need longer: **0.20** (0.20 to 0.20).")
-    assert "a speed-up over the notebook itself does not follow" in text
+    assert "so a speed-up over the notebook itself, whose settings are not known, does not follow" in text
     assert "| the baseline | float32 | 1 | **no**, epoch over | 5.00 | 1,000 | 11.0% |" in text
 
 

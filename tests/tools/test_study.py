@@ -52,7 +52,7 @@ class Dvc:
         own = {key.rpartition(".")[2]: value for key, value in self.queued[rev].items() if key.startswith("models.")}
         return {
             "epochs": self.epochs(rev),
-            "images": 1000 * self.epochs(rev),
+            "budget": {"images": 1000 * self.epochs(rev)},
             "seconds": 60.0 * self.epochs(rev),
             "resolved": {"precision": "float32", "threads": 2},
             "hardware": {"cpu": "Some CPU"},
@@ -90,8 +90,14 @@ def test_every_study_leaves_table_figure_and_origin_and_none_is_trained_twice(fa
     assert left == sorted(f"{name}.{kind}" for name in study.STUDIES for kind in ("csv", "json", "png"))
     assert len(fake.queued) == 3 * 4 + 2 + 3 + 3 * 2
     [smallest] = queued(fake, "data-efficiency-vit-scratch-0_01")
-    settings = {"budget.train_fraction": "0.01", "budget.epochs": "10", "budget.seeds": "1"}
-    assert fake.queued[smallest] == settings | {"target": "evaluate@vit_scratch"}
+    settings = {
+        "budget.train_fraction": "0.01",
+        "budget.epochs": "10",
+        "budget.images": "null",
+        "budget.minutes": "null",
+    }
+    settings |= {"budget.seeds": "1", "models.vit_scratch.epochs": "null", "target": "evaluate@vit_scratch"}
+    assert fake.queued[smallest] == settings
     assert all("--copy-paths=data/external" in command for command in fake.commands if "--queue" in command)
     table = pd.read_csv("reports/studies/data_efficiency.csv")
     assert list(table["model"]) == [model for model in MODELS for _ in range(4)]
@@ -109,7 +115,8 @@ def test_every_study_leaves_table_figure_and_origin_and_none_is_trained_twice(fa
 
 def test_at_equal_minutes_each_model_has_a_row_for_each_seed_with_what_it_made_of_them(fake, monkeypatch):
     run(monkeypatch, "equal_minutes", "--seeds", "2")
-    settings = {"budget.epochs": "null", "budget.minutes": "11", "budget.seeds": "2", "target": "evaluate@vit_transfer"}
+    settings = {"budget.epochs": "null", "budget.images": "null", "budget.minutes": "11", "budget.seeds": "2"}
+    settings |= {"models.vit_transfer.epochs": "null", "target": "evaluate@vit_transfer"}
     assert [fake.queued[name] for name in queued(fake, "equal-minutes-vit-transfer-11")] == [settings]
     table = pd.read_csv("reports/studies/equal_minutes.csv")
     assert list(table["model"]) == [model for model in MODELS for _ in range(4)]

@@ -10,7 +10,7 @@ from typing import Any
 
 from stages.common import paths
 from stages.common.errors import one_line_errors
-from stages.common.files import read_json, write_json, write_text
+from stages.common.files import json_sha256, read_json, write_json, write_text
 from stages.data.dataset import Prepared
 from stages.models import params
 from stages.report import markdown
@@ -49,7 +49,8 @@ def measure(what: str, rounds: int, *size: int) -> dict[str, Any]:
     """All that a JSON file holds. Leaves no other file. size: steps of training, or files to classify."""
     settings, prepared, started = params.read(), Prepared.open(paths.PREPARED), time.monotonic()
     # Now: files may change meanwhile.
-    origin, load = provenance.here(settings, prepared.data_sha256), os.getloadavg()[0]
+    origin = provenance.here(json_sha256(settings.model_dump()), prepared.data_sha256)
+    load = os.getloadavg()[0]
     paths.SCRATCH.mkdir(parents=True, exist_ok=True)
     # On the disk where a training writes in earnest.
     with tempfile.TemporaryDirectory(prefix="bench-", dir=paths.SCRATCH.resolve()) as scratch:
