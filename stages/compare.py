@@ -34,7 +34,7 @@ def main() -> None:
     comparison = {
         "near_duplicates": _near_duplicates(metrics),
         "corrupted_images": len(shifted[names[0]].clean.labels),
-        **model_comparison.compare(logits, labels, metrics, {name: _right_by_seed(name, prepared) for name in names}),
+        **model_comparison.compare(logits, labels, metrics, {name: _right(name, prepared) for name in names}),
         "int8": {name: int8 for name in names if (int8 := Exported.open(name).description.get("int8"))},
         "baselines": _baselines(prepared),
     }
@@ -49,7 +49,8 @@ def main() -> None:
         "robustness": {name: robustness.top1_by_severity(shifted[name]) for name in names},
     }
     joined = {key: tables.joined(found) for key, found in by_model.items()} | {"summary": summary(candidates)}
-    studied = studies.read(paths.STUDIES, {c.name: c.run for c in candidates})
+    found = studies.read(paths.STUDIES, {c.name: c.run for c in candidates})
+    studied = {name: table for name, table in found.items() if len(table)}
     judged = claims.judge(candidates, comparison["pairs"], dataset, studied, joined["learning"])
     comparison |= rounded(
         {
@@ -79,20 +80,21 @@ def main() -> None:
         },
     )
     write_text(paths.COMPARISON, render.comparison(candidates, comparison, dataset, drawn))
-    write_text(paths.CLAIMS, render.claims(comparison["claims"], dataset, drawn))
+    write_text(paths.CLAIMS, render.claims(comparison, dataset, drawn))
     print(f"compared {', '.join(names)}: {paths.COMPARISON}")
 
 
 def _candidate(name: str, shifted: robustness.Shifted) -> Candidate:
     metrics, cost = (_json(folder / f"{name}.json", name) for folder in (paths.METRICS, paths.PROFILES))
-    run = _json(_run(name) / "run.json", name)
-    return Candidate(name, metrics, cost, run, robustness.summarize(shifted))
+    runs = {seed: _json(paths.RUNS / name / seed / "run.json", name) for seed in chosen(name)["val_top1"]}
+    run = runs[str(chosen(name)["seed"])]
+    return Candidate(name, metrics, cost, run, robustness.summarize(shifted), list(runs.values()))
 
 
-def _right_by_seed(name: str, prepared: Prepared) -> np.ndarray:
-    """Which test images each seed classifies correctly: (S, N) bool."""
-    trained = predictions.by_seed(name, prepared, "test").values()
-    return np.stack([own.logits.argmax(axis=1) == own.labels for own in trained])
+def _right(name: str, prepared: Prepared) -> np.ndarray:
+    """(S, N) bool: which test images each seed classifies correctly."""
+    by_seed = predictions.by_seed(name, prepared, "test").values()
+    return np.stack([own.logits.argmax(axis=1) == own.labels for own in by_seed])
 
 
 def _run(name: str) -> Path:

@@ -106,7 +106,9 @@ def _reports(models: list[str]) -> dict[str, Path]:
         raise UserError(f"{paths.COMPARISON} is missing: run `dvc repro compare`")
     files = [paths.COMPARISON, paths.COMPARISON_DATA, paths.CLAIMS, paths.ROBUSTNESS_METRICS]
     files += [paths.METRICS / f"{model}.json" for model in models]
-    files += [file for folder in (paths.TABLES, paths.PLOTS, paths.STUDIES) for file in sorted(folder.glob("*.*"))]
+    files += [file for folder in (paths.TABLES, paths.PLOTS) for file in sorted(folder.glob("*.*"))]
+    studies = read_json(paths.COMPARISON_DATA, "run `dvc repro compare`").get("studies", [])  # of these data
+    files += [file for name in studies for file in sorted(paths.STUDIES.glob(f"{name}.*"))]
     return {file.relative_to(paths.REPORTS).as_posix(): file for file in files}
 
 

@@ -15,7 +15,7 @@ from gui.registry import ModelRegistry
 from stages import compare, evaluate, predict, profile, register, robustness
 from stages.common import paths
 from stages.common.errors import UserError
-from stages.common.files import file_sha256, write_json
+from stages.common.files import file_sha256, write_json, write_text
 from stages.data import dataset
 from stages.evaluation import cost
 from stages.report import figures
@@ -63,6 +63,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
             patch.setattr("sys.argv", ["stage", model])
             for stage in (predict, robustness, evaluate, profile):
                 stage.main()
+        write_text(paths.STUDIES / "epochs.csv", "model,value,val_top1,minutes,data\nvit_scratch,1,0.3,1,another\n")
         compare.main()
         register.main()
     return root
@@ -106,7 +107,8 @@ def write_trained(model: str, colours: np.ndarray, seed: int = 0) -> None:
 def test_every_figure_is_drawn(repository: Path) -> None:
     sizes = {file.stem: Image.open(file).size for file in (repository / paths.PLOTS).iterdir()}
     by_model = {f"superclass_confusion_{model}" for model in MODELS}
-    assert set(sizes) == set(figures.TITLES) | by_model | {"contact_sheet", "corruptions", "mistakes", "suspects"}
+    galleries = {"contact_sheet", "corruptions", "mistakes", "suspects"}
+    assert set(sizes) == set(figures.TITLES) - {"equal_minutes"} | by_model | galleries, "no study of equal minutes"
     assert all(width > 500 and height > 150 for width, height in sizes.values())
     report = (repository / paths.COMPARISON).read_text()
     assert all(f"(plots/{name}.png)" in report for name in sizes)
@@ -144,6 +146,14 @@ def test_what_a_stage_did_not_write_is_one_line(repository: Path, monkeypatch: p
     with pytest.raises(UserError, match=r"history.csv .*: run `dvc repro train@vit_scratch`"):
         compare.main()
     history.write_bytes(content)
+
+
+def test_studies_of_other_data_are_no_part_of_a_comparison(repository: Path) -> None:
+    content = json.loads((repository / paths.COMPARISON_DATA).read_text())
+    assert content["studies"] == []
+    assert content["claims"]["epochs"]["verdict"] == "Not tested"
+    assert not list((repository / "mlartifacts").rglob("epochs.csv"))
+    assert list((repository / "mlartifacts").rglob("claims.md")), "where they would be"
 
 
 def test_the_app_reads_what_the_stages_wrote(repository: Path) -> None:

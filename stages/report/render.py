@@ -52,9 +52,9 @@ def comparison(
     )
 
 
-def claims(judged: Mapping[str, Any], dataset: Mapping[str, Any], figures: Collection[str]) -> str:
-    """reports/claims.md; judged: as in comparison.json, the claims as dicts. figures: as of `comparison`."""
-    return _render("claims", claims=judged, dataset=dataset, figures=figures, axes=AXES, of_final=OF_FINAL)
+def claims(comparison: Mapping[str, Any], dataset: Mapping[str, Any], figures: Collection[str]) -> str:
+    """reports/claims.md; comparison: of comparison.json, at least claims and studies. Others as of `comparison`."""
+    return _render("claims", **comparison, dataset=dataset, figures=figures, axes=AXES, of_final=OF_FINAL)
 
 
 def _several(candidates: Sequence[Candidate]) -> bool:

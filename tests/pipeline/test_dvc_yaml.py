@@ -1,5 +1,6 @@
 """dvc.yaml and dvc.lock against the code; nothing runs, no data are needed. `make lint` runs this file, too."""
 
+import re
 from collections.abc import Iterable, Iterator
 
 import pytest
@@ -28,6 +29,13 @@ def test_dvc_lock_agrees_with_the_code(stages):
                 behind.append(f"{stage.addressing}: {dep.def_path}")
     remedy = "run `dvc repro`, or `dvc commit` if you know that no output changes"
     assert not behind, "dvc.lock is behind the code, " + "\n".join([f"{remedy}:", *behind])
+
+
+def test_the_demo_keeps_the_reports_that_the_pipeline_writes(stages):
+    outs = [out.def_path.split("/") for stage in stages for out in stage.outs]
+    written = {path[1] for path in outs if path[0] == "reports"}
+    [made] = re.findall(r"^MADE := (.*)$", (ROOT / "Makefile").read_text().replace("\\\n", ""), re.MULTILINE)
+    assert set(made.split()) == written
 
 
 def each(*names: str, models: Iterable[str] = MODELS) -> set[str]:

@@ -38,7 +38,8 @@ def judged(candidates, learning=NO_COURSE, **studies):
 def written(candidates, learning=NO_COURSE, dataset=DATASET, **studies):
     """The sections of the report."""
     claims = {name: asdict(claim) for name, claim in judged(candidates, learning, **studies).items()}
-    text = render.claims(json.loads(json.dumps(claims)), dataset, [])
+    content = {"claims": json.loads(json.dumps(claims)), "studies": list(studies)}
+    text = render.claims(content, dataset, [])
     return text, [part.split("\n\n", 1)[1].strip() for part in text.split("\n## ")[1:]]
 
 
