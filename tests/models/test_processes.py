@@ -91,7 +91,8 @@ def assert_the_same(one: Path, two: Path) -> None:
     first, second = (load_file(two / f"process {rank}/weights.safetensors") for rank in (0, 1))
     for name, alone in weights.items():
         assert first[name].equal(second[name]), f"the two processes disagree about {name}"
-        assert first[name].sub(alone).abs().max() < 1e-5, name
+        # Softmax ignores a bias of the keys: its gradient is rounding error, which Adam magnifies.
+        assert first[name].sub(alone).abs().max() < (1e-3 if name.endswith("key.bias") else 1e-5), name
 
 
 @pytest.mark.parametrize("case", CASES)
