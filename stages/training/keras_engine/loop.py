@@ -36,7 +36,7 @@ def step_seconds(classifier: KerasClassifier, progress: Progress) -> float:
     for phase in classifier.phases(steps):
         ends: list[float] = []
         watch = keras.callbacks.LambdaCallback(
-            on_train_batch_end=lambda *_, ends=ends: ends.append(time.perf_counter())
+            on_train_batch_end=lambda batch, logs, ends=ends: ends.append(time.perf_counter())
         )
         model = compiled((phase.build or classifier.build)(_policy(classifier)), phase, _smoothing(classifier))
         needed, epoch = PROBE_WARM_UP + phase.steps, 0
