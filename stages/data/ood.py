@@ -35,7 +35,7 @@ def ood_images(images: np.ndarray, labels: np.ndarray, source: str, seed: int, h
 
 def _blends(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     order = np.argsort(labels, kind="stable")
-    others = np.roll(order, len(order) // 2)
+    others = np.roll(order, len(order) // 3)  # no two images meet twice
     differ = labels[order] != labels[others]
     one, other = images[order[differ]], images[others[differ]]
     return ((one.astype(np.uint16) + other) // 2).astype(np.uint8)

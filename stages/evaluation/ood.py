@@ -1,6 +1,6 @@
 """Whether a score of the logits tells out-of-distribution (OOD) images from those of the data set.
 
-Of the scores in OOD_SCORES each model takes the one that does best on OOD images made for choosing, mean of near and
+Of `ood_scores` each model takes the one that does best on OOD images made for choosing, mean of near and
 far (see stages.data.ood). Where even that one does badly on them there is no flag. Reported are other images.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from stages.data.ood import NEAR
 from stages.evaluation.significance import wilson
-from stages.inference.onnx_model import OOD_SCORES
+from stages.inference.onnx_model import ood_scores
 
 FALSE_ALARMS = 0.05  # share of in-distribution images that the threshold flags
 LOWEST_AUROC = 0.6  # on near and on far images for choosing; below it there is no flag
@@ -24,16 +24,18 @@ def summarize(
 ) -> dict[str, Any]:
     """What metrics say of OOD images, from logits (N, C) of the splits and of images for choosing and for the report.
 
-    score: of OOD_SCORES; chosen: by score, AUROC of near and far, means over kinds, on images for choosing; threshold:
-    of the score, below which an image is flagged, null where none is, for a reason; flagged_test: share of test images
-    flagged; by_kind: distance (near, far), images, auroc with its 95 % interval, flagged (share).
+    score: of `ood_scores`; chosen: by score, AUROC of near and far, means over kinds, on images for choosing;
+    threshold: of the score, below which an image is flagged, null where none is, for a reason; flagged_test: share of
+    test images flagged; by_kind: distance (near, far), images, auroc with its 95 % interval, flagged (share).
     """
-    chosen = {name: _near_and_far(val, choosing, name, temperature) for name in OOD_SCORES}
+    inside = ood_scores(val / temperature)
+    made = {kind: ood_scores(own / temperature) for kind, own in choosing.items()}
+    chosen = {name: _near_and_far(scores, {k: own[name] for k, own in made.items()}) for name, scores in inside.items()}
     score = max(chosen, key=lambda name: sum(chosen[name].values()))
-    scores = {name: OOD_SCORES[score](logits / temperature) for name, logits in reported.items()}
-    of_test, of_val = (OOD_SCORES[score](logits / temperature) for logits in (test, val))
     bad = [f"{value:.2f} on {name}" for name, value in chosen[score].items() if value < LOWEST_AUROC]
-    limit = None if bad else float(np.quantile(of_val, FALSE_ALARMS))
+    limit = None if bad else float(np.quantile(inside[score], FALSE_ALARMS))
+    of_test = ood_scores(test / temperature)[score]
+    outside = {kind: ood_scores(logits / temperature)[score] for kind, logits in reported.items()}
     return {
         "score": score,
         "chosen": chosen,
@@ -47,7 +49,7 @@ def summarize(
                 **dict(zip(("auroc", "low", "high"), auroc(of_test, own), strict=True)),
                 "flagged": _flagged(own, limit),
             }
-            for kind, own in scores.items()
+            for kind, own in outside.items()
         },
     }
 
@@ -72,9 +74,9 @@ def _higher(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
     return places / (2 * len(others))
 
 
-def _near_and_far(val: np.ndarray, choosing: ByKind, score: str, temperature: float) -> dict[str, float]:
-    inside = OOD_SCORES[score](val / temperature)
-    found = {kind: auroc(inside, OOD_SCORES[score](logits / temperature))[0] for kind, logits in choosing.items()}
+def _near_and_far(inside: np.ndarray, outside: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Mean AUROC of near and of far kinds, from scores."""
+    found = {kind: auroc(inside, scores)[0] for kind, scores in outside.items()}
     return {
         "near": float(np.mean([value for kind, value in found.items() if kind in NEAR])),
         "far": float(np.mean([value for kind, value in found.items() if kind not in NEAR])),

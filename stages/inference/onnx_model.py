@@ -7,7 +7,7 @@ so it imports nothing of this project: what is measured, registered and served i
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class ImageClassifier:
 
     metadata: class_names, superclass_names, superclass_of_class; temperature; conformal, for each coverage in per cent
     the sum of probabilities up to which classes join a prediction set; ood: out of distribution is an image whose
-    `score` (one of OOD_SCORES) is below `threshold`; None: cannot tell, for the `reason` given; square: the rule for
+    `score` (of ood_scores) is below `threshold`; None: cannot tell, for the `reason` given; square: the rule for
     images that are not, crop or pad.
     """
 
@@ -116,7 +116,7 @@ class ImageClassifier:
         rule = self.metadata["ood"]
         if rule["threshold"] is None:
             return [None] * len(logits)
-        return (OOD_SCORES[rule["score"]](logits) < rule["threshold"]).tolist()
+        return (ood_scores(logits)[rule["score"]] < rule["threshold"]).tolist()
 
     def rows(self, logits: np.ndarray, top_k: int) -> pd.DataFrame:
         """`top_k` rows of COLUMNS for each row of `logits`, (N, C); image counts from 0, rank from 1."""
@@ -145,24 +145,18 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _log_sum(logits: np.ndarray) -> np.ndarray:
-    """log(sum(exp(row))) of each row, (N, C) to (N,)."""
+def ood_scores(logits: np.ndarray) -> dict[str, np.ndarray]:
+    """By name (N,) float64 of calibrated logits (N, C): the higher, the more an image is like the training images.
+
+    probability and logit: the highest (Hendrycks & Gimpel, 2017; Hendrycks et al., 2022); energy (Liu et al., 2020) and
+    entropy: their negatives.
+    """
+    logits = logits.astype(np.float64)
     highest = logits.max(axis=1)
-    return highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
-
-
-def _negative_entropy(logits: np.ndarray) -> np.ndarray:
-    logarithms = logits - _log_sum(logits)[:, None]
-    return (np.exp(logarithms) * logarithms).sum(axis=1)
-
-
-# Of calibrated logits (N, C) to (N,): the higher, the more like the training images.
-OOD_SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "probability": lambda logits: np.exp(logits.max(axis=1) - _log_sum(logits)),  # Hendrycks & Gimpel, 2017
-    "logit": lambda logits: logits.max(axis=1),  # Hendrycks et al., 2022
-    "energy": _log_sum,  # its negative; Liu et al., 2020
-    "entropy": _negative_entropy,  # its negative
-}
+    energy = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
+    logarithms = logits - energy[:, None]
+    entropy = (np.exp(logarithms) * logarithms).sum(axis=1)
+    return {"probability": np.exp(highest - energy), "logit": highest, "energy": energy, "entropy": entropy}
 
 
 def _padded(image: Image.Image) -> Image.Image:

@@ -30,8 +30,8 @@ def test_kinds_sizes_and_that_halves_share_no_image(size):
 
 def test_a_blend_is_the_mean_of_two_classes_images():
     images = np.array([np.full((8, 8, 3), value, np.uint8) for value in (0, 1, 100, 255)])
-    blends = ood_images(images, np.array([0, 0, 1, 1]), "demo", 0, 0)["blends"]
-    assert sorted(blends[:, 0, 0, 0].tolist()) == [50, 50, 128, 128]  # 0 with 100, 1 with 255, either way round
+    blends = ood_images(images, np.array([0, 1, 2, 3]), "demo", 0, 0)["blends"]
+    assert sorted(blends[:, 0, 0, 0].tolist()) == [0, 50, 127, 177]  # of each with the one before
     assert len(ood_images(images, np.array([0, 0, 0, 1]), "demo", 0, 0)["blends"]) == 2, "not of one class"
 
 
