@@ -107,8 +107,8 @@ class Store:
 
         Meanwhile this is MLflow's store for the whole process: its registry asks no client which store it belongs to.
         """
-        before = os.environ.get("MLFLOW_TRACKING_URI")
         with self.lock("registration"):
+            before = os.environ.get("MLFLOW_TRACKING_URI")  # not what another thread sets meanwhile
             mlflow.set_tracking_uri(self.uri)
             try:
                 yield self.client()

@@ -1,6 +1,7 @@
 """What `register` makes of trained models in a store: versions, runs, metrics, plots, the comparison's run."""
 
 import json
+import os
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -48,6 +49,7 @@ def test_registering_again_changes_nothing_not_even_at_once(demo):
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda _: demo.register(*entries), range(2))
     assert first == second
+    assert "MLFLOW_TRACKING_URI" not in os.environ, "as it was"
     before = content()
     assert (len(before[0]), len(before[1])) == (2, 3), "two models and their comparison"
     assert demo.register(*entries) == first
