@@ -10,7 +10,7 @@ from scipy import fft, ndimage
 THRESHOLD = 0.9
 NOISE = 0.01
 CANDIDATES = 6  # training images that an image, and its mirror image, is aligned with
-SHIFT = 4  # pixels, at most, in each direction
+SHIFT = 1 / 8  # of the side, at most, in each direction
 SCALES = (0.86, 0.93, 1.0, 1.07, 1.15)  # of height and width, each on its own
 BAND = (0.7, 2.5)  # pixels: standard deviations of two Gaussians; what lies between them is compared
 COARSE = (2.0, 5.0)  # the same to find candidates
@@ -103,13 +103,14 @@ def _interpolation(size: int, scale: float) -> np.ndarray:
 def _correlation(planes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The highest correlation of the middle of `planes` with `others`, both (N, 3, S, S), over all shifts: (N,)."""
     size = planes.shape[-1]
+    shift = int(SHIFT * size)
     middle = np.zeros((size, size), np.float32)
-    middle[SHIFT:-SHIFT, SHIFT:-SHIFT] = 1
+    middle[shift : size - shift, shift : size - shift] = 1
     template = planes * middle
     # Correlations for all shifts at once, by the convolution theorem; none of those used wraps around.
     products = fft.irfft2((np.conj(fft.rfft2(template)) * fft.rfft2(others)).sum(axis=1), (size, size))
     energies = fft.irfft2(np.conj(fft.rfft2(middle)) * fft.rfft2((others**2).sum(axis=1)), (size, size))
-    shifts = np.r_[: SHIFT + 1, -SHIFT:0]
+    shifts = np.r_[: shift + 1, -shift:0]
     products, energies = (table[:, shifts[:, None], shifts] for table in (products, energies))
     own = (template**2).sum(axis=(1, 2, 3))[:, None, None] + NOISE * middle.sum()
     others_energy = np.maximum(energies, 0) + NOISE * middle.sum()
