@@ -11,7 +11,7 @@ from stages.common.errors import one_line_errors
 from stages.common.files import replacing, write_arrays, write_json
 from stages.data import near_duplicates
 from stages.data.dataset import Prepared
-from stages.data.near_duplicates import THRESHOLD, Nearest
+from stages.data.near_duplicates import THRESHOLD, Nearest, are_duplicates
 from stages.report import galleries
 
 SHOWN = 40  # pairs on either side of the threshold
@@ -28,8 +28,7 @@ def main() -> None:
     by_split = dict(zip(names, map(Nearest, *(np.split(table, ends) for table in found)), strict=True))
     arrays = {f"{name}_{key}": table for name, own in by_split.items() for key, table in own._asdict().items()}
     write_arrays(paths.DUPLICATES, arrays)
-    own_labels = dict(zip(names, labels, strict=True))
-    facts = {name: _facts(own, own_labels[name], train_labels) for name, own in by_split.items()}
+    facts = {name: _facts(own, prepared, name, train_labels) for name, own in by_split.items()}
     write_json(paths.NEAR_DUPLICATES, {"threshold": THRESHOLD, "data_sha256": prepared.data_sha256, **facts})
     with replacing(paths.NEAR_DUPLICATES.with_suffix(".png")) as file:
         galleries.save(galleries.near_duplicates(*_around_threshold(prepared, by_split["test"]), THRESHOLD), file)
@@ -37,8 +36,8 @@ def main() -> None:
     print(f"images with a near duplicate in train: {shares} ({paths.NEAR_DUPLICATES})")
 
 
-def _facts(found: Nearest, labels: np.ndarray, train_labels: np.ndarray) -> Mapping[str, Any]:
-    is_duplicate = found.similarity >= THRESHOLD
+def _facts(found: Nearest, prepared: Prepared, split: str, train_labels: np.ndarray) -> Mapping[str, Any]:
+    is_duplicate, labels = are_duplicates(found.similarity, prepared.source), prepared.split(split)[1]
     return {
         "images": len(labels),
         "with_near_duplicate": int(is_duplicate.sum()),

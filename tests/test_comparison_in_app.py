@@ -12,7 +12,7 @@ from PIL import Image
 
 from gui import comparison
 from gui.registry import ModelRegistry
-from stages import compare, evaluate, predict, profile, register, robustness
+from stages import compare, duplicates, evaluate, predict, profile, register, robustness
 from stages.common import paths
 from stages.common.errors import UserError
 from stages.common.files import file_sha256, write_json, write_text
@@ -56,6 +56,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
             splits={split: tinted(count, rng) for split, count in COUNTS.items()},
             facts={key: DATASET[key] for key in (*facts, "limit_per_class")},
         )
+        duplicates.main()
         for model, error in MODELS.items():
             write_trained(model, COLOURS + rng.normal(0, error, COLOURS.shape))
             if model == TWO_SEEDS:

@@ -1,16 +1,22 @@
 """Near duplicates: held-out images of which a training image shows the same shot."""
 
+from functools import reduce
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 from scipy import fft, ndimage
 
-THRESHOLD = 0.86
+THRESHOLD = 0.9
+NOISE = 0.01
 CANDIDATES = 6  # training images that an image, and its mirror image, is aligned with
-SHIFT = 4  # pixels, at most, in each direction
+SHIFT = 1 / 8  # of the side, at most, in each direction
 SCALES = (0.86, 0.93, 1.0, 1.07, 1.15)  # of height and width, each on its own
 BAND = (0.7, 2.5)  # pixels: standard deviations of two Gaussians; what lies between them is compared
-COARSE = (2.0, 8.0), 4  # the same to find candidates, of which each fourth pixel is used
+COARSE = (2.0, 5.0)  # the same to find candidates
+STEP = 4  # pixels: of this coarse image, one in so many is used, in each direction
+COARSE_SHIFTS = (-2, 0, 2)  # pixels, in each direction
+AXES = 64  # principal components of what is left
 WORTH_SCALING = 0.5  # similarity from which the scales are tried
 CHUNK = 500  # images at a time
 
@@ -22,31 +28,45 @@ class Nearest(NamedTuple):
     similarity: np.ndarray
 
 
+def are_duplicates(similarity: np.ndarray, source: str) -> np.ndarray:
+    """Whether each similarity is that of near duplicates, (N,) bool. The demo has none: each drawing is independent.
+
+    Two of one shape on a plain background look alike all the same; the threshold was validated on photographs alone.
+    """
+    return (similarity >= THRESHOLD) & (source != "demo")
+
+
 def nearest(images: np.ndarray, train: np.ndarray) -> Nearest:
     """The most similar of the images `train` for each of `images`, both (N, S, S, 3) uint8."""
-    fine, coarse = _band(train, *BAND), _descriptors(train)
-    plain, mirrored = (
-        [_nearest(chunk[:, :, ::step], fine, coarse) for chunk in np.array_split(images, -(-len(images) // CHUNK))]
-        for step in (1, -1)
-    )
+    fine, coarse = _band(train, *BAND), _coarse(_band(train, *COARSE), 0, 0)
+    axes = np.linalg.eigh(coarse.T @ coarse)[1][:, -AXES:]
+    pool = fine, coarse @ axes, axes
+    chunks = np.array_split(images, -(-len(images) // CHUNK))
+    plain, mirrored = ([_nearest(chunk[:, :, ::step], *pool) for chunk in chunks] for step in (1, -1))
     both = [Nearest(*(np.concatenate(part) for part in zip(*found, strict=True))) for found in (plain, mirrored)]
     better = both[1].similarity > both[0].similarity
     return Nearest(*(np.where(better, mirror, own) for own, mirror in zip(*both, strict=True)))
 
 
-def _nearest(images: np.ndarray, fine: np.ndarray, coarse: np.ndarray) -> Nearest:
-    queries, alike = _band(images, *BAND), _descriptors(images) @ coarse.T
-    count = min(CANDIDATES, len(fine))
-    candidates = np.argpartition(alike, -count, axis=1)[:, -count:]
+def _nearest(images: np.ndarray, fine: np.ndarray, coarse: np.ndarray, axes: np.ndarray) -> Nearest:
+    queries = _band(images, *BAND)
+    candidates = _candidates(_band(images, *COARSE), coarse, axes)
     found = np.stack([_correlation(queries, fine[rows]) for rows in candidates.T], axis=1)
     best = found.argmax(axis=1)[:, None]
     rows, similarity = (np.take_along_axis(table, best, 1)[:, 0] for table in (candidates, found))
     close = similarity > WORTH_SCALING
-    for vertical in SCALES:
-        for horizontal in SCALES:
-            others = _scaled(fine[rows[close]], vertical, horizontal)
-            similarity[close] = np.maximum(similarity[close], _correlation(queries[close], others))
+    for scales in product(SCALES, SCALES):
+        others = _scaled(fine[rows[close]], *scales)
+        similarity[close] = np.maximum(similarity[close], _correlation(queries[close], others))
     return Nearest(rows, similarity)
+
+
+def _candidates(band: np.ndarray, coarse: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """Rows of the training images most like the images of `band`, shifted or not: (N, CANDIDATES) int64."""
+    shifts = product(COARSE_SHIFTS, COARSE_SHIFTS)
+    alike = reduce(np.maximum, (_coarse(band, *shift) @ axes @ coarse.T for shift in shifts))
+    count = min(CANDIDATES, len(coarse))
+    return np.argpartition(alike, -count, axis=1)[:, -count:]
 
 
 def _band(images: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -59,10 +79,10 @@ def _band(images: np.ndarray, low: float, high: float) -> np.ndarray:
     return planes
 
 
-def _descriptors(images: np.ndarray) -> np.ndarray:
-    """Coarse images as unit vectors (N, D) float32."""
-    band, step = COARSE
-    vectors = _band(images, *band)[:, :, step // 2 :: step, step // 2 :: step].reshape(len(images), -1)
+def _coarse(band: np.ndarray, down: int, right: int) -> np.ndarray:
+    """Planes (N, 3, S, S), shifted by so many pixels, thinned out and as unit vectors: (N, D) float32."""
+    thinned = np.roll(band, (down, right), axis=(2, 3))[:, :, STEP // 2 :: STEP, STEP // 2 :: STEP]
+    vectors = thinned.reshape(len(band), -1)
     return vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + 1)
 
 
@@ -83,13 +103,15 @@ def _interpolation(size: int, scale: float) -> np.ndarray:
 def _correlation(planes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The highest correlation of the middle of `planes` with `others`, both (N, 3, S, S), over all shifts: (N,)."""
     size = planes.shape[-1]
+    shift = int(SHIFT * size)
     middle = np.zeros((size, size), np.float32)
-    middle[SHIFT:-SHIFT, SHIFT:-SHIFT] = 1
+    middle[shift : size - shift, shift : size - shift] = 1
     template = planes * middle
     # Correlations for all shifts at once, by the convolution theorem; none of those used wraps around.
     products = fft.irfft2((np.conj(fft.rfft2(template)) * fft.rfft2(others)).sum(axis=1), (size, size))
     energies = fft.irfft2(np.conj(fft.rfft2(middle)) * fft.rfft2((others**2).sum(axis=1)), (size, size))
-    shifts = np.r_[: SHIFT + 1, -SHIFT:0]
+    shifts = np.r_[: shift + 1, -shift:0]
     products, energies = (table[:, shifts[:, None], shifts] for table in (products, energies))
-    norms = np.sqrt(np.maximum(energies, 0) * (template**2).sum(axis=(1, 2, 3))[:, None, None]) + 1
-    return (products / norms).max(axis=(1, 2))
+    own = (template**2).sum(axis=(1, 2, 3))[:, None, None] + NOISE * middle.sum()
+    others_energy = np.maximum(energies, 0) + NOISE * middle.sum()
+    return (products / np.sqrt(own * others_energy)).max(axis=(1, 2))

@@ -10,7 +10,7 @@ from stages.common import paths
 from stages.common.errors import UserError
 from stages.data.corruptions import CORRUPTIONS, SEVERITIES
 from stages.data.dataset import Prepared
-from stages.data.near_duplicates import THRESHOLD
+from stages.data.near_duplicates import are_duplicates
 from stages.evaluation.robustness import Shifted
 from stages.evaluation.summary import Predictions
 
@@ -45,7 +45,7 @@ def with_near_duplicate(split: str, prepared: Prepared) -> np.ndarray:
     key, (_, labels) = f"{split}_similarity", prepared.split(split)
     similarity = _read(paths.DUPLICATES, [key], "duplicates")[key]
     _check(paths.DUPLICATES, key, similarity, labels.shape, "duplicates")
-    return similarity >= THRESHOLD
+    return are_duplicates(similarity, prepared.source)
 
 
 def under_shift(model: str, prepared: Prepared, test: Predictions) -> Shifted:

@@ -14,7 +14,10 @@ from stages.common.errors import UserError
 from stages.data import dataset, near_duplicates
 from stages.data.dataset import Prepared
 from stages.data.near_duplicates import THRESHOLD
+from stages.evaluate import of_images
 from stages.evaluation import predictions
+from stages.evaluation.significance import share_interval
+from stages.evaluation.summary import Predictions
 
 
 def photographs(count, seed=0):
@@ -37,7 +40,7 @@ def compressed(image):
 EDITS = {
     "none": lambda image: image,
     "mirrored": ImageOps.mirror,
-    "shifted": lambda image: image.transform((32, 32), Image.Transform.AFFINE, (1, 0, 3, 0, 1, -2)),
+    "shifted": lambda image: Image.fromarray(np.pad(image, ((0, 2), (3, 0), (0, 0)), "edge")[2:, :32]),
     "enlarged": lambda image: image.resize((36, 36), Image.Resampling.BILINEAR).crop((2, 2, 34, 34)),
     "stretched": lambda image: image.resize((36, 31), Image.Resampling.BILINEAR).crop((2, 0, 34, 32)),
     "less contrast": lambda image: ImageEnhance.Contrast(image).enhance(0.5),
@@ -67,6 +70,12 @@ def test_an_unrelated_image_is_not(train):
     assert near_duplicates.nearest(others, train).similarity.max() < THRESHOLD
     blank = np.full((2, 32, 32, 3), 200, np.uint8)
     assert near_duplicates.nearest(blank, np.concatenate([train, blank])).similarity.max() < THRESHOLD, "nothing in it"
+
+
+def test_the_demo_has_none():
+    similar = np.array([0.5, 0.99, 1.0], np.float32)
+    assert near_duplicates.are_duplicates(similar, "cifar100").tolist() == [False, True, True]
+    assert not near_duplicates.are_duplicates(similar, "demo").any()
 
 
 def test_a_few_training_images_are_enough(train):
@@ -123,3 +132,12 @@ def test_duplicates_of_other_data_are_refused(prepared):
         np.savez("data/duplicates.npz", **dict(stored) | {"test_similarity": stored["test_similarity"][:3]})
     with pytest.raises(UserError, match="dvc repro --force duplicates"):
         predictions.with_near_duplicate("test", prepared)
+
+
+def test_top1_is_given_on_the_images_without_one():
+    logits, labels = np.eye(4, dtype=np.float32)[[0, 1, 2, 3, 0, 0]], np.array([0, 1, 2, 3, 1, 2])
+    is_duplicate = np.array([True, True, True, False, False, True])
+    found = of_images(Predictions(logits, labels), ~is_duplicate)
+    assert (found["top1"], found["images"]) == (0.5, 2)
+    assert (found["top1_low"], found["top1_high"]) == share_interval(np.array([True, False]))
+    assert of_images(Predictions(logits, labels), np.zeros(6, bool)) is None
