@@ -32,8 +32,6 @@ COLUMNS = {  # of the curves, a file each
     "steps": ["step", "seconds", "train_loss", "train_top1", "learning_rate"],
     "learning": ["images", "seconds", "val_top1", "val_loss"],
 }
-# Changes to these are no change of the code: parameters are logged with the run, the rest is made by the pipeline.
-RECORDED_ELSEWHERE = (paths.PARAMS, "dvc.lock", paths.REPORTS)
 LIBRARIES = ("torch", "timm", "lightning", "tensorflow", "keras", "numpy")
 MODEL, RUN, CONFIGURATION = "model", "run", "configuration.json"  # of a seed whose training is over, in scratch
 
@@ -111,7 +109,7 @@ def start_run(
         name,
         params=read,
         tags={
-            **lineage.git_tags(ignoring=RECORDED_ELSEWHERE),
+            **lineage.git_tags(ignoring=lineage.RECORDED_ELSEWHERE),
             **lineage.dvc_tags(),
             "params_sha256": json_sha256(read),
             "data_sha256": prepared.data_sha256,

@@ -5,12 +5,11 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from stages.common import hardware, paths
+from stages.common import hardware
 from stages.common.files import json_sha256
-from stages.tracking.lineage import git_tags
+from stages.tracking.lineage import RECORDED_ELSEWHERE, git_tags
 
 LIBRARIES = ("torch", "torchvision", "timm", "lightning", "keras", "tensorflow", "openvino", "mlflow", "numpy")
-RECORDED_ELSEWHERE = (paths.PARAMS, "dvc.lock", paths.REPORTS)  # as for a training: no changes of the code
 
 
 def here(params_sha256: str, data_sha256: str) -> dict[str, Any]:

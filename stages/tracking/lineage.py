@@ -6,7 +6,11 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from stages.common import paths
+
 GIT_TIMEOUT = 10.0  # seconds
+# Changes to these are no change of the code: parameters are recorded beside it, the rest is made by the pipeline.
+RECORDED_ELSEWHERE = (paths.PARAMS, "dvc.lock", paths.REPORTS)
 
 
 def git_tags(folder: Path = Path(), ignoring: Sequence[str | Path] = ()) -> dict[str, str]:

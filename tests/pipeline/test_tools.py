@@ -53,9 +53,12 @@ def test_training_and_serving_are_measured_through_real_processes(clone: Clone, 
     (copy.root / "params.yaml").write_text(yaml.safe_dump(content))
     left = sorted((copy.root / "data/scratch").iterdir())
     said = copy.run(sys.executable, "-m", "stages.tools.bench", "--rounds", "1", "--steps", "2", "--images", "20")
-    training, serving = (json.loads((copy.root / f"reports/{n}.json").read_text()) for n in ("benchmark", "serving"))
-    ((baseline,), (ours,)) = training["models"]["vit_scratch"].values()
-    assert baseline["num_parameters"] == ours["num_parameters"]
+    files = [copy.root / f"reports/{name}.json" for name in ("benchmark", "time_to_accuracy", "serving")]
+    training, accuracy, serving = (json.loads(file.read_text()) for file in files)
+    baseline, ours, *_ = training["models"]["vit_scratch"].values()
+    assert baseline[0]["num_parameters"] == ours[0]["num_parameters"]
+    assert {"baseline", "ours"} <= accuracy["ways"].keys()
+    assert {len(run["curve"]) > 0 for way in accuracy["ways"].values() for run in way.values()} == {True}
     (measured,) = serving["models"]["vit_scratch"]["rounds"]
     assert measured.keys() == {"framework", "onnx", "http", "files", "few"}
     assert min(min(each.values()) for each in measured.values()) > 0

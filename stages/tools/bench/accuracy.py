@@ -24,7 +24,7 @@ CLASSIFIER, NOTEBOOK = "vit_scratch", "ViT from scratch"
 POINTS = 20  # of an epoch, evenly in images, at which to validate
 VALIDATION_BATCH = 250  # images
 # The baseline: a plain ViT with class token, as tutorials build it.
-RECIPE = {"patch_size": 4, "embed_dim": 192, "depth": 4, "num_heads": 3, "mlp_ratio": 4.0}
+RECIPE: dict[str, Any] = {"patch_size": 4, "embed_dim": 192, "depth": 4, "num_heads": 3, "mlp_ratio": 4.0}
 BATCH_SIZE = 64
 NEUTRAL = 0.5  # mean and deviation of each channel
 
@@ -61,6 +61,11 @@ class Curve:
         self.rows.append({"images": seen, "seconds": stopped - self.started, "top1": top1})
         self.started += time.perf_counter() - stopped
         return top1 >= self.target or self.step == self.steps
+
+    def result(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """What is kept of a training: facts about it, the curve and its end."""
+        end = {key: self.rows[-1][key] for key in ("seconds", "top1")}
+        return {"facts": facts, "curve": self.rows, "val_images": len(self.val.labels), **end}
 
     @torch.no_grad()
     def top1(self) -> float:
@@ -112,7 +117,7 @@ def baseline(settings: Params, name: str, target: float, scratch: Path) -> dict[
     optimizer = torch_baseline.train_until(curve, network, batches, device)
     facts = {**RECIPE, "pool": "cls", "batch_size": BATCH_SIZE, "crop_padding": torch_baseline.PADDING, "flip": True}
     facts |= {"pixel_mean": [NEUTRAL], "schedule": "constant", "precision": "float32", "images": "one by one"}
-    return {"facts": _facts(network, optimizer) | facts, "curve": curve.rows, "val_images": len(curve.val.labels)}
+    return curve.result(_facts(network, optimizer) | facts)
 
 
 def ours(settings: Params, name: str, target: float, scratch: Path) -> dict[str, Any]:
@@ -137,7 +142,7 @@ def ours(settings: Params, name: str, target: float, scratch: Path) -> dict[str,
     mean = [round(value, 3) for value in classifier.preprocessing.mean.flatten().tolist()]
     facts |= {"pixel_mean": mean, "schedule": f"{classifier.schedule} decay", "images": "in batches"}
     facts |= _facts(classifier.body, optimizer) | {"precision": classifier.resolved["precision"]}
-    return {"facts": facts, "curve": curve.rows, "val_images": len(val.labels)}
+    return curve.result(facts)
 
 
 def _facts(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
