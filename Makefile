@@ -84,7 +84,7 @@ demo: git $(READY) ## the whole pipeline on generated images, offline, in minute
 	@dvc exp remove -q demo 2>/dev/null || true
 	@start=$$(date +%s) && dvc exp run --temp --name demo $(DEMO) \
 		&& rm -rf demo_reports && dvc get -q . reports --rev demo -o demo_reports \
-		&& (cd demo_reports && for file in *; do case " $(MADE) " in *" $$file "*) ;; *) rm -rf "$$file" ;; esac; done) \
+		&& (cd demo_reports && ls | grep -vxFf <(printf '%s\n' $(MADE)) | xargs -r rm -rf --) \
 		&& python -m stages.tools.demo demo_reports $$(($$(date +%s) - start))
 	@echo
 	@echo "The demo model is registered as demo-classifier; its reports are in demo_reports/ (start with comparison.md)."

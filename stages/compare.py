@@ -49,8 +49,7 @@ def main() -> None:
         "robustness": {name: robustness.top1_by_severity(shifted[name]) for name in names},
     }
     joined = {key: tables.joined(found) for key, found in by_model.items()} | {"summary": summary(candidates)}
-    found = studies.read(paths.STUDIES, {c.name: c.run for c in candidates})
-    studied = {name: table for name, table in found.items() if len(table)}
+    studied = studies.read(paths.STUDIES, {c.name: c.run for c in candidates})
     judged = claims.judge(candidates, comparison["pairs"], dataset, studied, joined["learning"])
     comparison |= rounded(
         {

@@ -46,7 +46,9 @@ def written(candidates, learning=NO_COURSE, dataset=DATASET, **studies):
 def study(values, top1s, minutes=(1.0, 3.0, 9.0), model=SCRATCH):
     """A table of `make study`."""
     rows = zip(values, top1s, minutes, strict=False)
-    return pd.DataFrame(rows, columns=["value", "val_top1", "minutes"]).assign(model=model, epochs=1)
+    table = pd.DataFrame(rows, columns=["value", "val_top1", "minutes"]).assign(epochs=1)
+    table.insert(0, "model", model)
+    return table
 
 
 @pytest.mark.parametrize(
