@@ -19,6 +19,7 @@ AUROC = 0.7  # of out-of-distribution detection; 0.5 is guessing
 RISING = 0.02  # top-1 on validation, within the last part of a training
 LAST_PART = 0.2
 DUPLICATES = 0.01  # share of the test images
+FEW_NAMES = 5  # of classes; more are counted
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,9 @@ def _ood(facts: Facts) -> Texts:
 def _missed_classes(facts: Facts) -> Texts:
     for model, rows in facts.classes.groupby("model", sort=False):
         if missed := list(rows["class"][rows["top1"] == 0]):
-            names = listed([str(name).replace("_", " ") for name in missed])
-            yield f"{model} gets no test image right of {names}."
+            names = [str(name).replace("_", " ") for name in missed]
+            which = listed(names) if len(names) <= FEW_NAMES else f"{len(names)} classes, {listed(names[:3])} among them"
+            yield f"{model} gets no test image right of {which}."
 
 
 @_check("CHK010", "The ranking is not significant")
