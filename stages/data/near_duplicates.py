@@ -1,4 +1,13 @@
-"""Near duplicates: held-out images of which a training image shows the same shot."""
+"""Near duplicates: held-out images of which a training image shows the same shot.
+
+Each image, and its mirror image, is compared with the training images that a coarse descriptor finds most like it. The
+similarity is the highest normalised correlation of the two, in a band of fine detail, over all shifts and scales. No
+network takes part, so that no model's view decides on which images it is measured.
+
+The threshold was chosen by looking at pairs of test images of CIFAR-100, 64 from each range of similarity. The same
+shot were 63 from 0.92 on, 48 in 0.90 to 0.92, 45 in 0.88 to 0.90, 28 in 0.86 to 0.88 and 18 in 0.84 to 0.86: of those
+counted, nine in ten. What is missed: rotated and strongly cropped copies. docs/data.md has more.
+"""
 
 from functools import reduce
 from itertools import product
@@ -7,8 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import fft, ndimage
 
-THRESHOLD = 0.9
-NOISE = 0.01
+THRESHOLD = 0.88
 CANDIDATES = 6  # training images that an image, and its mirror image, is aligned with
 SHIFT = 1 / 8  # of the side, at most, in each direction
 SCALES = (0.86, 0.93, 1.0, 1.07, 1.15)  # of height and width, each on its own
@@ -17,6 +25,7 @@ COARSE = (2.0, 5.0)  # the same to find candidates
 STEP = 4  # pixels: of this coarse image, one in so many is used, in each direction
 COARSE_SHIFTS = (-2, 0, 2)  # pixels, in each direction
 AXES = 64  # principal components of what is left
+NOISE = 10.0  # grey levels squared: added to the variance of each pixel, so that smooth images are less alike
 WORTH_SCALING = 0.5  # similarity from which the scales are tried
 CHUNK = 500  # images at a time
 
@@ -38,11 +47,11 @@ def are_duplicates(similarity: np.ndarray, source: str) -> np.ndarray:
 
 def nearest(images: np.ndarray, train: np.ndarray) -> Nearest:
     """The most similar of the images `train` for each of `images`, both (N, S, S, 3) uint8."""
-    fine, coarse = _band(train, *BAND), _coarse(_band(train, *COARSE), 0, 0)
+    fine = _band(train, *BAND)
+    coarse = np.concatenate([_coarse(_band(chunk, *COARSE), 0, 0) for chunk in _chunks(train)])
     axes = np.linalg.eigh(coarse.T @ coarse)[1][:, -AXES:]
     pool = fine, coarse @ axes, axes
-    chunks = np.array_split(images, -(-len(images) // CHUNK))
-    plain, mirrored = ([_nearest(chunk[:, :, ::step], *pool) for chunk in chunks] for step in (1, -1))
+    plain, mirrored = ([_nearest(chunk[:, :, ::step], *pool) for chunk in _chunks(images)] for step in (1, -1))
     both = [Nearest(*(np.concatenate(part) for part in zip(*found, strict=True))) for found in (plain, mirrored)]
     better = both[1].similarity > both[0].similarity
     return Nearest(*(np.where(better, mirror, own) for own, mirror in zip(*both, strict=True)))
@@ -69,13 +78,17 @@ def _candidates(band: np.ndarray, coarse: np.ndarray, axes: np.ndarray) -> np.nd
     return np.argpartition(alike, -count, axis=1)[:, -count:]
 
 
+def _chunks(images: np.ndarray) -> list[np.ndarray]:
+    return np.array_split(images, -(-len(images) // CHUNK))
+
+
 def _band(images: np.ndarray, low: float, high: float) -> np.ndarray:
     """The difference of two Gaussian blurs of images (N, S, S, 3), as (N, 3, S, S) float32."""
     planes = np.empty((len(images), 3, *images.shape[1:3]), np.float32)
-    for start in range(0, len(images), CHUNK):
-        some = images[start : start + CHUNK].transpose(0, 3, 1, 2).astype(np.float32)
+    for image, own in zip(_chunks(images), _chunks(planes), strict=True):
+        some = image.transpose(0, 3, 1, 2).astype(np.float32)
         blurred = (ndimage.gaussian_filter(some, (0, 0, sigma, sigma), mode="nearest") for sigma in (low, high))
-        planes[start : start + CHUNK] = np.subtract(*blurred)
+        np.subtract(*blurred, out=own)
     return planes
 
 

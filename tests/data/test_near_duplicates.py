@@ -42,7 +42,7 @@ EDITS = {
     "mirrored": ImageOps.mirror,
     "shifted": lambda image: Image.fromarray(np.pad(image, ((0, 2), (3, 0), (0, 0)), "edge")[2:, :32]),
     "enlarged": lambda image: image.resize((36, 36), Image.Resampling.BILINEAR).crop((2, 2, 34, 34)),
-    "stretched": lambda image: image.resize((36, 31), Image.Resampling.BILINEAR).crop((2, 0, 34, 32)),
+    "stretched": lambda image: image.resize((35, 32), Image.Resampling.BILINEAR).crop((1, 0, 33, 32)),
     "less contrast": lambda image: ImageEnhance.Contrast(image).enhance(0.5),
     "darker": lambda image: ImageEnhance.Brightness(image).enhance(0.6),
     "without colour": lambda image: ImageOps.grayscale(image).convert("RGB"),
