@@ -162,7 +162,8 @@ def test_the_app_reads_what_the_stages_wrote(repository: Path) -> None:
     [champion] = ModelRegistry(f"sqlite:///{repository}/mlflow.db").champions()
     compared = comparison.of(champion)
     of_seeds = {
-        model: json.loads((repository / paths.METRICS / f"{model}.json").read_text())["seeds"]["test"] for model in MODELS
+        model: json.loads((repository / paths.METRICS / f"{model}.json").read_text())["seeds"]["test"]
+        for model in MODELS
     }
     assert compared.models == sorted(MODELS, key=lambda model: -of_seeds[model]["mean"])
     assert compared.verdict.startswith("**Ship vit_transfer**")

@@ -127,7 +127,8 @@ def _missed_classes(facts: Facts) -> Texts:
     for model, rows in facts.classes.groupby("model", sort=False):
         if missed := list(rows["class"][rows["top1"] == 0]):
             names = [str(name).replace("_", " ") for name in missed]
-            which = listed(names) if len(names) <= FEW_NAMES else f"{len(names)} classes, {listed(names[:3])} among them"
+            is_short = len(names) <= FEW_NAMES
+            which = listed(names) if is_short else f"{len(names)} classes, {listed(names[:3])} among them"
             yield f"{model} gets no test image right of {which}."
 
 
