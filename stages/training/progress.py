@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from stages.common.errors import UserError
@@ -95,10 +96,10 @@ class Progress:
         self.learning_rate = 0.0
         self.bar: tqdm | None = None
 
-    def plan(self, step_seconds: Callable[[], float], of_first: Callable[[Any], Any] = lambda value: value) -> None:
+    def plan(self, time_steps: Callable[[], list[float]], of_first: Callable[[Any], Any] = lambda value: value) -> None:
         """Size the schedule to the minutes, where the budget is one of time; a resumed training keeps its own.
 
-        step_seconds(): measures the duration of an optimizer step. of_first(value): as the first process has it.
+        time_steps(): the seconds that each optimizer step of `probe` takes. of_first(value): that of the first process.
         """
         if self.minutes is None:
             return
@@ -106,7 +107,9 @@ class Progress:
         planned = of_first(latest and (latest.progress["steps"], latest.progress["step_seconds"]))
         if not planned:
             with self.paused():
-                seconds = of_first(step_seconds())
+                # Without the odd slow step, e.g. the first one of another size, of which a whole training has few.
+                usual = pd.Series(time_steps()).rolling(5, center=True, min_periods=3).median()
+            seconds = of_first(float(usual.mean()))
             planned = max(1, round(60 * self.minutes / seconds)), seconds
         self.steps, self.step_seconds = planned
         if not self.reporter.is_silent:

@@ -48,3 +48,22 @@ def test_validation_that_gives_no_number_stops_the_training(progress):
     progress.add(45, loss=90.0, correct=0, learning_rate=0.1)
     with pytest.raises(UserError, match="the loss on validation became nan"):
         progress.end_epoch(math.nan, 0.01)
+
+
+def test_a_budget_of_minutes_is_sized_by_the_usual_step_of_the_first_process(reports):
+    batches = Batches(LabeledImages(IMAGES, np.zeros(90, np.int64)), batch_size=2, seed=0)
+    progress = Progress("some_net", batches, None, 100, reports.reporter, minutes=0.5)
+    asked = []
+
+    def of_first(value):
+        asked.append(value)
+        return value
+
+    # Some slow ones, of two sizes of images.
+    progress.plan(lambda: [0.1] * 10 + [5.0] + [0.1] * 9 + [9.0] + [0.3] * 19, of_first)
+    assert progress.step_seconds == pytest.approx(0.2, abs=0.005)
+    assert progress.steps == round(30 / progress.step_seconds)
+    assert asked == [None, progress.step_seconds]
+    other = Progress("some_net", batches, None, 100, reports.reporter, minutes=0.5)
+    other.plan(lambda: [1.0] * 40, lambda value: (7, 0.5))
+    assert (other.steps, other.step_seconds) == (7, 0.5), "as the first process planned"

@@ -25,15 +25,16 @@ def train(classifier: KerasClassifier, val: LabeledImages, progress: Progress, c
     if compute.deterministic:
         tf.config.experimental.enable_op_determinism()  # for the rest of the process
     with session.seeded(classifier.seed):
-        progress.plan(lambda: step_seconds(classifier, progress))
+        progress.plan(lambda: time_steps(classifier, progress))
     with session.seeded(classifier.seed):
         _train(classifier, val, progress)
 
 
-def step_seconds(classifier: KerasClassifier, progress: Progress) -> float:
-    """How long an optimizer step takes, the mean over all phases: of other networks of the same shape."""
-    batches, steps, total = progress.batches, progress.probe().steps, 0.0
-    for phase in classifier.phases(steps):
+def time_steps(classifier: KerasClassifier, progress: Progress) -> list[float]:
+    """How long the optimizer steps of a short training take, some to warm up in each phase left out: of other networks
+    of the same shape."""
+    batches, seconds = progress.batches, []
+    for phase in classifier.phases(progress.probe().steps):
         ends: list[float] = []
         watch = keras.callbacks.LambdaCallback(
             on_train_batch_end=lambda batch, logs, ends=ends: ends.append(time.perf_counter())
@@ -44,8 +45,8 @@ def step_seconds(classifier: KerasClassifier, progress: Progress) -> float:
             data = Data(batches, classifier.num_classes, epoch, 0, min(len(batches), needed - len(ends)))
             model.fit(data, shuffle=False, verbose=0, callbacks=[watch])
             epoch += 1
-        total += ends[-1] - ends[PROBE_WARM_UP - 1] if phase.steps else 0.0
-    return total / steps
+        seconds += np.diff(ends)[PROBE_WARM_UP - 1 :].tolist()
+    return seconds
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -51,14 +51,14 @@ def train(classifier: TorchClassifier, val: LabeledImages, progress: Progress, c
     classifier.resolved["processes"] = fabric.world_size
     set_deterministic(compute.deterministic)
     with torch.random.fork_rng(devices=[]):
-        progress.plan(lambda: step_seconds(classifier, val, progress, fabric), fabric.broadcast)
+        progress.plan(lambda: time_steps(classifier, val, progress, fabric), fabric.broadcast)
         _Loop(classifier, val, progress, fabric).run()
     classifier.network.cpu().eval()
 
 
-def step_seconds(classifier: TorchClassifier, val: LabeledImages, progress: Progress, fabric: Fabric) -> float:
-    """How long an optimizer step takes: of a copy, the classifier itself stays as it is."""
-    return _Loop(copy.deepcopy(classifier), val, progress.probe(), fabric).step_seconds()
+def time_steps(classifier: TorchClassifier, val: LabeledImages, progress: Progress, fabric: Fabric) -> list[float]:
+    """How long the optimizer steps of a short training take: of a copy, the classifier itself stays as it is."""
+    return _Loop(copy.deepcopy(classifier), val, progress.probe(), fabric).time_steps()
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -157,19 +157,17 @@ class _Loop:
         if self.average:
             self.classifier.network.load_state_dict(self.average.module.state_dict())
 
-    def step_seconds(self) -> float:
-        """How long a step takes, the mean over all of the training but some to warm up."""
+    def time_steps(self) -> list[float]:
+        """The seconds of each step, after some to warm up."""
         self.network, self.optimizer = self.fabric.setup(self.network, self.optimizer)
         self.network.train()
-        started = 0.0
+        ends = []
         batches = chain.from_iterable(self.batches.epoch(epoch) for epoch in count())
         for step, batch in zip(range(-PROBE_WARM_UP, self.progress.steps), batches, strict=False):
-            if step == 0:
-                self.window.tolist()  # when the device has done what it was given
-                started = time.perf_counter()
             self.train_on(batch, max(0, step))
-        self.window.tolist()
-        return (time.perf_counter() - started) / self.progress.steps
+            self.window.tolist()  # when the device has done what it was given
+            ends.append(time.perf_counter())
+        return np.diff(ends)[PROBE_WARM_UP - 1 :].tolist()
 
     def train_on(self, batch: Batch, step: int) -> None:
         """One optimizer step."""
