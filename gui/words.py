@@ -13,6 +13,7 @@ SCORES = {
     "logit": "The logit of the top class",
     "energy": "The energy score",
     "entropy": "The negative entropy",
+    "mahalanobis": "The relative Mahalanobis score",
 }
 PROMISE = f"{SET}: over many images it holds the right class 9 times in 10."
 

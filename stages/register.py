@@ -10,7 +10,7 @@ from stages.common import paths
 from stages.common.errors import UserError, one_line_errors
 from stages.common.files import read_json, write_json
 from stages.data.dataset import Prepared
-from stages.evaluation import predictions
+from stages.evaluation import ood, predictions
 from stages.inference.exported import Exported, chosen
 from stages.inference.onnx_model import softmax
 from stages.models import params
@@ -75,9 +75,11 @@ def _entry(model: str, prepared: Prepared, square: str) -> Entry:
     except (KeyError, TypeError) as error:
         raise UserError(f"{file} lacks {error}: {remedy}") from error
     images, labels = prepared.split("test")
+    val, needed = predictions.of_split(model, prepared, "val"), about["ood"]["score"] == "mahalanobis"
+    reference = ood.reference(val.logits / about["temperature"], val.labels) if needed else None
     on_gate = predictions.of_split(model, prepared, "gate")
     return Entry(
-        Package(exported, images[:EXAMPLE_IMAGES].copy(), about, metrics),
+        Package(exported, images[:EXAMPLE_IMAGES].copy(), about, metrics, reference),
         training,
         right=on_gate.logits.argmax(axis=1) == on_gate.labels,
         n_test=len(labels),

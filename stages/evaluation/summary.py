@@ -35,7 +35,7 @@ def summarize(
         "val_minus_test": dict(zip(("difference", "low", "high"), differs, strict=True)),
         "calibration": {"temperature": temperature},
         "conformal": {name: {"threshold": value} for name, value in thresholds.items()},
-        "ood": ood.summarize(val.logits, test.logits, ood_logits["val"], ood_logits["test"], temperature),
+        "ood": ood.summarize(*val, test.logits, ood_logits["val"], ood_logits["test"], temperature),
     }
     return rounded(summary)
 

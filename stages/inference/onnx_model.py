@@ -59,12 +59,11 @@ class ImageClassifier:
     metadata: class_names, superclass_names, superclass_of_class; temperature; conformal, for each coverage in per cent
     the sum of probabilities up to which classes join a prediction set; ood: out of distribution is an image whose
     `score` (of ood_scores) is below `threshold`; None: cannot tell, for the `reason` given; square: the rule for
-    images that are not, crop or pad.
+    images that are not, crop or pad. reference: of ood_scores, where the score needs it.
     """
 
-    def __init__(self, network: OnnxModel, metadata: Mapping[str, Any]) -> None:
-        self.network = network
-        self.metadata = metadata
+    def __init__(self, network: OnnxModel, metadata: Mapping[str, Any], reference: Any = None) -> None:
+        self.network, self.metadata, self.reference = network, metadata, reference
         self.class_names, names = (
             np.strings.replace(metadata[f"{k}_names"], "_", " ") for k in ("class", "superclass")
         )
@@ -116,7 +115,7 @@ class ImageClassifier:
         rule = self.metadata["ood"]
         if rule["threshold"] is None:
             return [None] * len(logits)
-        return (ood_scores(logits)[rule["score"]] < rule["threshold"]).tolist()
+        return (ood_scores(logits, self.reference)[rule["score"]] < rule["threshold"]).tolist()
 
     def rows(self, logits: np.ndarray, top_k: int) -> pd.DataFrame:
         """`top_k` rows of COLUMNS for each row of `logits`, (N, C); image counts from 0, rank from 1."""
@@ -145,18 +144,25 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def ood_scores(logits: np.ndarray) -> dict[str, np.ndarray]:
+def ood_scores(logits: np.ndarray, reference: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
     """By name (N,) float64 of calibrated logits (N, C): the higher, the more an image is like the training images.
 
     probability and logit: the highest (Hendrycks & Gimpel, 2017; Hendrycks et al., 2022); energy (Liu et al., 2020) and
-    entropy: their negatives.
+    entropy: their negatives; mahalanobis: how much nearer the nearest class is than all of them are (Ren et al., 2021),
+    by reference: centre (C,), of the classes from it means (C, C), inverse covariances (C, C) within and overall.
     """
     logits = logits.astype(np.float64)
     highest = logits.max(axis=1)
     energy = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
     logarithms = logits - energy[:, None]
     entropy = (np.exp(logarithms) * logarithms).sum(axis=1)
-    return {"probability": np.exp(highest - energy), "logit": highest, "energy": energy, "entropy": entropy}
+    scores = {"probability": np.exp(highest - energy), "logit": highest, "energy": energy, "entropy": entropy}
+    if reference:
+        rows, means, within = logits - reference["centre"], reference["means"], reference["within"]
+        overall = (rows @ reference["overall"] * rows).sum(axis=1)
+        to_class = (means @ within * means).sum(axis=1) - 2 * rows @ within @ means.T  # less what all classes share
+        scores["mahalanobis"] = overall - (rows @ within * rows).sum(axis=1) - to_class.min(axis=1)
+    return scores
 
 
 def _padded(image: Image.Image) -> Image.Image:
@@ -209,7 +215,9 @@ if not __package__:  # MLflow runs its copy of this file; whoever imports it as 
             if (found := hashlib.sha256(file.read_bytes()).hexdigest()) != (sha256 := self.metadata["onnx_sha256"]):
                 told = f"(sha256 {found[:12]}..., expected {sha256[:12]}...): register the model again"
                 raise MlflowException(f"{file.name} was changed after it was registered {told}")
-            self.classifier = ImageClassifier(OnnxModel(file), self.metadata)
+            known = context.artifacts.get("reference")
+            reference = dict(np.load(known, allow_pickle=False)) if known else None
+            self.classifier = ImageClassifier(OnnxModel(file), self.metadata, reference)
 
         def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> Any:
             top_k, square = ((params or {}).get(name) or None for name in ("top_k", "square"))

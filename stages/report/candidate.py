@@ -24,7 +24,7 @@ class Candidate:
     """
 
     name: str
-    metrics: Mapping[str, Mapping[str, float]]
+    metrics: Mapping[str, Mapping[str, Any]]
     profile: Mapping[str, Any]
     run: Mapping[str, Any]
     robustness: Mapping[str, Any]

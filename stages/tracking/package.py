@@ -14,11 +14,12 @@ import numpy as np
 from mlflow.models import Model, ModelSignature
 from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
-from stages.common.files import json_sha256
+from stages.common.files import json_sha256, write_arrays
 from stages.inference import onnx_model
 from stages.inference.exported import Exported
 
 MODEL_ARTIFACT = "model"  # as the packaged code of onnx_model.py knows it
+REFERENCE_ARTIFACT = "reference"  # likewise
 MODEL_FILE = "model.onnx"  # whatever the precision
 SEEN_IMAGES = "seen_images.npy"  # in a registered package: (N,) uint64, see registry.register
 ADDED_BY_MLFLOW = "registered_model_meta"
@@ -50,6 +51,7 @@ class Package:
     example: one or two images (N, H, W, 3) uint8.
     about: what the metadata says beside what the export knows: source, data_sha256, class_names, superclass_names,
     superclass_of_class, and what ImageClassifier needs: square, temperature, conformal, ood.
+    reference: of the score in about["ood"], where it needs one; it follows from what is in about and the ONNX file.
     metrics: as in reports/metrics/<model>.json; in the metadata, but no part of its identity.
     """
 
@@ -57,6 +59,7 @@ class Package:
     example: np.ndarray
     about: Mapping[str, Any]
     metrics: Mapping[str, Any]
+    reference: Mapping[str, np.ndarray] | None = None
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -92,10 +95,14 @@ class Package:
         with tempfile.TemporaryDirectory() as temporary:
             file = Path(temporary) / MODEL_FILE
             shutil.copy(self.exported.verified(), file)
+            artifacts = {MODEL_ARTIFACT: str(file)}
+            if self.reference:
+                artifacts[REFERENCE_ARTIFACT] = str(file.with_name("ood_reference.npz"))
+                write_arrays(Path(artifacts[REFERENCE_ARTIFACT]), self.reference)
             mlflow.pyfunc.save_model(
                 path=str(folder),
                 python_model=onnx_model.__file__,
-                artifacts={MODEL_ARTIFACT: str(file)},
+                artifacts=artifacts,
                 signature=_signature(len(self.about["class_names"])),
                 input_example=self.example,
                 pip_requirements=[f"{library}=={version(library)}" for library in LIBRARIES],

@@ -84,7 +84,7 @@ def test_a_rerun_classifies_nothing_again(register: Register, monkeypatch: pytes
 
 
 def test_no_files_and_too_many_are_results_too(register: Register, monkeypatch: pytest.MonkeyPatch) -> None:
-    register(ood={"score": "energy", "threshold": None, "reason": "AUROC 0.43 on far images is below 0.6"})
+    register(ood={"score": "energy", "threshold": None, "reason": "AUROC 0.43 on far images"})
     page = upload(draw("batch"), ("empty.zip", zip_of({})))
     assert "**0** of 0" in page.markdown[0].value
     assert not page.dataframe

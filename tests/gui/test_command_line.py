@@ -100,11 +100,11 @@ def test_the_rows_are_those_of_the_app_as_json_and_as_csv(register: Register, co
 
 
 def test_a_model_that_cannot_tell_images_out_of_distribution_says_why(register: Register, command: Command) -> None:
-    register(ood={"score": "energy", "threshold": None, "reason": "AUROC 0.43 on far images is below 0.6"})
+    register(ood={"score": "energy", "threshold": None, "reason": "AUROC 0.43 on far images"})
     Path("red.png").write_bytes(image_file(RED))
     ran = command("red.png")
     assert {row["out_of_distribution"] for row in ran.rows} == {None}
-    assert "flags no image as out-of-distribution: AUROC 0.43 on far images is below 0.6" in ran.err
+    assert "flags no image as out-of-distribution: AUROC 0.43 on far images" in ran.err
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import yaml
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import load_model
 
+from stages.evaluation import ood
 from stages.inference import onnx_model
 from stages.inference.onnx_model import softmax
 
@@ -53,6 +54,21 @@ def test_raw_images_become_calibrated_probabilities_or_labelled_rows_from_any_fo
     assert rows["class"].tolist() == [CLASSES[label] for row in probabilities for label in np.argsort(-row)[:2]]
     assert rows["out_of_distribution"][::2].tolist() == (probabilities.max(axis=1) < 0.4).tolist()
     assert len(packaged.predict(random_images(0), params={"top_k": 2})) == 0
+
+
+def test_a_score_with_a_reference_finds_it_in_the_package(demo, tmp_path):
+    logits = random_images(200).reshape(200, -1).astype(np.float32) @ weights(0) / ABOUT["temperature"]
+    reference = ood.reference(logits, logits.argmax(axis=1))
+    rule = {
+        "score": "mahalanobis",
+        "threshold": float(np.median(onnx_model.ood_scores(logits, reference)["mahalanobis"])),
+    }
+    package = replace(demo.entry().package, about=ABOUT | {"ood": rule | {"reason": None}}, reference=reference)
+    package.save(tmp_path / "package")
+    rows = load_model(str(tmp_path / "package")).predict(random_images(200), params={"top_k": 1})
+    expected = onnx_model.ood_scores(logits, reference)["mahalanobis"] < rule["threshold"]
+    assert (rows["out_of_distribution"].to_numpy(bool) == expected).mean() > 0.98
+    assert expected.mean() == 0.5
 
 
 @pytest.mark.parametrize(
