@@ -14,7 +14,7 @@ from stages.data.dataset import Prepared
 from stages.data.near_duplicates import THRESHOLD, Nearest, are_duplicates
 from stages.report import galleries
 
-SHOWN = 40  # pairs on either side of the threshold
+SHOWN = 32  # pairs on either side of the threshold
 
 
 def main() -> None:

@@ -87,8 +87,8 @@ def _band(images: np.ndarray, low: float, high: float) -> np.ndarray:
     planes = np.empty((len(images), 3, *images.shape[1:3]), np.float32)
     for image, own in zip(_chunks(images), _chunks(planes), strict=True):
         some = image.transpose(0, 3, 1, 2).astype(np.float32)
-        blurred = (ndimage.gaussian_filter(some, (0, 0, sigma, sigma), mode="nearest") for sigma in (low, high))
-        np.subtract(*blurred, out=own)
+        less, more = (ndimage.gaussian_filter(some, (0, 0, sigma, sigma), mode="nearest") for sigma in (low, high))
+        own[:] = less - more
     return planes
 
 

@@ -68,7 +68,7 @@ def near_duplicates(pairs: np.ndarray, similarity: np.ndarray, threshold: float)
     """Pairs of images (N, H, 2 W, 3) with their similarity (N,), in falling order: those below `threshold` in grey."""
     with _grid(max(1, -(-len(pairs) // COLUMNS)), COLUMNS, 12, 0.95) as (figure, axes):
         for axis, pair, value in zip(axes.flat, pairs, similarity, strict=False):
-            axis.imshow(pair, interpolation="bicubic")
+            axis.imshow(pair, interpolation="nearest")
             axis.set_title(f"{value:.3f}", color="black" if value >= threshold else "grey", fontsize=8.5, pad=3)
         title = f"Test images, each beside the most similar training image; a near duplicate from {threshold} (black)"
         figure.suptitle(title, fontsize=12)
