@@ -71,8 +71,8 @@ def _random_weights(facts: Facts) -> Texts:
 @_check("CHK003", "One seed")
 def _one_seed(facts: Facts) -> Texts:
     if single := [c.name for c in facts.candidates if len(c.seeds) == 1]:
-        who = "every model was" if len(single) == len(facts.candidates) else f"{listed(single)} {_was(single)}"
-        yield f"{who[0].upper()}{who[1:]} trained once (n = 1): no figure here tells luck of the seed."
+        who = "all models" if len(single) == len(facts.candidates) else listed(single)
+        yield f"Trained once (n = 1): {who}. No figure of theirs tells luck of the seed."
 
 
 @_check("CHK004", "Few test images per class")
@@ -190,7 +190,7 @@ def _trivial(facts: Facts) -> Texts:
     for name, baseline in facts.comparison.get("baselines", {}).items():
         if beaten := [c.name for c in facts.candidates if c.test["top1_low"] <= baseline["test"]["top1"]]:
             share = baseline["test"]["top1"]
-            yield f"{listed(beaten)} {_was(beaten, 'is', 'are')} not clearly above {name} ({share:.1%} on test)."
+            yield f"{listed(beaten)} {_was(beaten, 'is', 'are')} not clearly better than the {name} ({share:.1%} on test)."
 
 
 def _was(items: Sequence[str], one: str = "was", several: str = "were") -> str:
