@@ -22,10 +22,10 @@ Courses = Mapping[int, pd.DataFrame]  # by seed
 def courses(learning: pd.DataFrame, model: str, chance: float) -> dict[int, pd.DataFrame]:
     """The courses of a model, by seed; learning: columns model, seed, images, seconds, val_top1."""
     start = pd.DataFrame({"images": [0.0], "seconds": [0.0], "val_top1": [chance]})
-    columns = ["images", "seconds", "val_top1"]
+    own = learning[learning["model"] == model].sort_values("images")
     return {
-        int(seed): pd.concat([start, rows.sort_values("images")[columns].astype(float)], ignore_index=True)
-        for seed, rows in learning[learning["model"] == model].groupby("seed")
+        int(seed): pd.concat([start, own.loc[own["seed"] == seed, list(start)].astype(float)], ignore_index=True)
+        for seed in sorted(own["seed"].unique())
     }
 
 
@@ -72,7 +72,7 @@ def compare(learning: pd.DataFrame, first: str, second: str, chance: float) -> d
         return None
     finals = {name: [course["val_top1"].iloc[-1] for course in own.values()] for name, own in of_model.items()}
     own_level = OF_FINAL * min(float(np.mean(tops)) for tops in finals.values())
-    levels = [
+    levels: list[dict[str, Any]] = [
         {"level": level, **{axis: _at(level, of_model, axis) for axis in AXES}}
         for level in sorted({*LEVELS, own_level})
         if level > chance and any(top1 >= level for tops in finals.values() for top1 in tops)
@@ -107,10 +107,11 @@ def _overtaken(of_model: Mapping[str, Courses], axis: str) -> dict[str, Any] | N
     """by: the model that passes the other for good; at, top1: where, for each seed; None unless all seeds agree."""
     (one, of_one), (other, of_other) = of_model.items()
     pairs = list(zip(of_one.values(), of_other.values(), strict=False))
-    for slow, fast, turned in ((one, other, False), (other, one, True)):
-        found = [overtaking(*(reversed(pair) if turned else pair), axis) for pair in pairs]
-        places = [place for place in found if place]
-        if len(places) == len(found):
+    for slow, fast, found in (
+        (one, other, [overtaking(own, rival, axis) for own, rival in pairs]),
+        (other, one, [overtaking(rival, own, axis) for own, rival in pairs]),
+    ):
+        if len(places := [place for place in found if place]) == len(found):
             at, top1 = zip(*places, strict=True)
             return {"by": slow, "of": fast, "at": list(at), "top1": list(top1)}
     return None

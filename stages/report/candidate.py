@@ -10,7 +10,17 @@ import numpy as np
 import pandas as pd
 
 # Of run.json, in comparison.json.
-PUBLISHED = ("epochs", "seconds", "peak_memory_mb", "resolved", "hardware", "versions", "weights_sha256", "data_sha256")
+PUBLISHED = (
+    "epochs",
+    "budget",
+    "seconds",
+    "peak_memory_mb",
+    "resolved",
+    "hardware",
+    "versions",
+    "weights_sha256",
+    "data_sha256",
+)
 # Of the measures on test, in the table of `summary`.
 SHARES = ("top1", "top1_low", "top1_high", "superclass_top1", "ece_calibrated")
 
@@ -77,8 +87,13 @@ class Candidate:
 
     @property
     def epochs(self) -> float:
-        """Passes over the training images; a head is fitted to the features of one."""
-        return 1 if self.is_head_only else self.run["epochs"]
+        """Passes over the training images that were made; a head is fitted to the features of one."""
+        return self.run["epochs"]
+
+    @property
+    def budget(self) -> str:
+        """What its training was given: 1 epoch, 11 minutes, 1 pass (for a head)."""
+        return budget_of(self.run)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -97,7 +112,7 @@ class Candidate:
     @property
     def published(self) -> dict[str, Any]:
         """What comparison.json says of its training, enough to write the report again."""
-        run = {key: self.run[key] for key in PUBLISHED}
+        run = {key: self.run[key] for key in PUBLISHED if key in self.run}
         return {**run, "params": self.settings, "dataset": {"source": self.origin}}
 
     @property
@@ -110,6 +125,15 @@ class Candidate:
     def versions(self) -> tuple[tuple[str, str], ...]:
         """(library, version) of its training."""
         return tuple(self.run["versions"].items())
+
+
+def budget_of(run: Mapping[str, Any]) -> str:
+    """What run.json says that a training was given."""
+    if run["params"].get("finetune") == "head":
+        return "1 pass"
+    budget = run.get("budget", {"kind": "epochs", "amount": run["epochs"]})
+    kind = budget["kind"].removesuffix("s") if budget["amount"] == 1 else budget["kind"]
+    return f"{budget['amount']:,g} {kind}"
 
 
 def by_validation(candidates: Sequence[Candidate]) -> list[Candidate]:

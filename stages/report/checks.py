@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages.report.candidate import Candidate, by_validation
+from stages.report.candidate import Candidate, budget_of, by_validation
 from stages.report.words import listed, points
 
 TEST_IMAGES = 50  # of a class: with fewer, the 95 % interval of its accuracy is up to 14 points wide to either side
@@ -71,8 +71,8 @@ def _random_weights(facts: Facts) -> Texts:
 @_check("CHK003", "One seed")
 def _one_seed(facts: Facts) -> Texts:
     if single := [c.name for c in facts.candidates if len(c.seeds) == 1]:
-        who = "every model was" if len(single) == len(facts.candidates) else f"{listed(single)} {_was(single)}"
-        yield f"{who[0].upper()}{who[1:]} trained once (n = 1): no figure here tells luck of the seed."
+        who = "all models" if len(single) == len(facts.candidates) else listed(single)
+        yield f"Trained once (n = 1): {who}. No figure of theirs tells luck of the seed."
 
 
 @_check("CHK004", "Few test images per class")
@@ -117,6 +117,8 @@ def _calibration(facts: Facts) -> Texts:
 @_check("CHK008", "Out-of-distribution detection does not work")
 def _ood(facts: Facts) -> Texts:
     for c in facts.candidates:
+        if reason := c.metrics["ood"]["reason"]:
+            yield f"{c.name} flags no image: {reason}."
         if poor := {kind: own["auroc"] for kind, own in c.metrics["ood"]["by_kind"].items() if own["auroc"] < AUROC}:
             areas = listed([f"{kind} (AUROC {area:.2f})" for kind, area in poor.items()])
             yield f"{c.name} does not tell {areas} from test images; 0.5 is guessing."
@@ -165,7 +167,7 @@ def _trained_alike(facts: Facts) -> Texts:
         ("precision", lambda run: run["resolved"]["precision"]),
         ("hardware", lambda run: f"{run['resolved']['device']}, {run['hardware']['cpu']}"),
         ("threads", lambda run: str(run["resolved"]["threads"])),
-        ("epochs", lambda run: f"{run['epochs']:g}"),
+        ("budget", budget_of),
     ):
         by_model = {c.name: sorted({of_run(run) for run in c.runs or [c.run]}) for c in facts.candidates}
         if len({tuple(values) for values in by_model.values()}) > 1 or any(len(v) > 1 for v in by_model.values()):
@@ -188,7 +190,7 @@ def _trivial(facts: Facts) -> Texts:
     for name, baseline in facts.comparison.get("baselines", {}).items():
         if beaten := [c.name for c in facts.candidates if c.test["top1_low"] <= baseline["test"]["top1"]]:
             share = baseline["test"]["top1"]
-            yield f"{listed(beaten)} {_was(beaten, 'is', 'are')} not clearly above {name} ({share:.1%} on test)."
+            yield f"{listed(beaten)} {_was(beaten, 'is', 'are')} not clearly better than the {name} ({share:.1%} on test)."
 
 
 def _was(items: Sequence[str], one: str = "was", several: str = "were") -> str:

@@ -86,12 +86,14 @@ def test_a_check_does_not_fire_at_its_bound(changes):
 @pytest.mark.parametrize(
     ("code", "candidates"),
     [
+        ("CHK012", [changed("run.budget", {"kind": "minutes", "amount": 4}), good("b", 0.7)]),
         ("CHK002", [good("a", weights="random")]),
         ("CHK003", [good("a"), good("b", 0.7, spread=None)]),
         ("CHK005", [changed("metrics.val_minus_test", {"difference": 0.03, "low": 0.01, "high": 0.05})]),
         ("CHK005", [changed("metrics.val_minus_test", {"difference": -0.03, "low": -0.05, "high": -0.01})]),
         ("CHK007", [changed("metrics.test.ece_calibrated", 0.051)]),
         ("CHK008", [changed("metrics.ood.by_kind.digits.auroc", 0.69)]),
+        ("CHK008", [changed("metrics.ood.reason", "AUROC 0.43 on far images")]),
         ("CHK010", [good("a", 0.8), good("b", 0.799)]),
         ("CHK012", [changed("run.resolved.precision", "bfloat16"), good("b", 0.7)]),
         ("CHK012", [changed("run.hardware.cpu", "Another"), good("b", 0.7)]),

@@ -134,3 +134,51 @@ def test_the_summary_holds_shares_and_costs():
     [row] = summary([candidate("a", latency=7.5)]).to_dict("records")
     shares = {"top1": 0.5, "low": 0.49, "high": 0.51, "superclass_top1": 0.8, "ece": 0.02}
     assert row == {"model": "a", **shares, "milliseconds": 7.5, "minutes": 10.0, "megabytes": 10.0}
+
+
+def test_several_seeds_are_told_one_by_one_with_their_mean_and_spread():
+    text = report(candidate("a", 0.8, 0.8, spread=0.01), candidate("b", 0.7, 0.7, spread=0.02))
+    rows = tables(text)
+    assert rows["Accuracy"]["a"][2] == "79.00% ± 1.00"
+    assert rows["Seeds"]["b"] == ["0", *["70.00%, 68.00%, 66.00%", "68.00% ± 2.00"] * 2]
+    assert "Seeds: n = 3." in text
+    assert "Seeds 0, 1 and 2, each a training of its own" in text
+    assert "trained once" not in text
+    assert "In the mean over seeds, on the same test images, it is 10.0 points ahead of b" in text
+    one = report(candidate("a", 0.8, 0.8), candidate("b", 0.7, 0.7))
+    assert "Seeds" not in tables(one)
+    assert "(n = 1; seed 0)" in one
+
+
+def test_the_budget_is_what_was_given_and_never_called_the_same_cost():
+    one, two, head = candidate("one"), candidate("two", 0.4), candidate("head", 0.3, weights="file")
+    head.run["params"]["finetune"] = "head"
+    text = report(one, two)
+    assert "- Budget: 1 epoch each. Minutes, computation and pixels: one 10.0 minutes, 100 M multiply-adds" in text
+    assert "one and two: 1 epoch each; head: 1 pass each" in report(one, two, head)
+    assert "a head on the features of 1 pass in 10.0 minutes" in report(one, two, head)
+    for each in (one, two):
+        each.run["budget"], each.run["epochs"] = {"kind": "minutes", "amount": 11.0}, 2.345
+    assert "- Budget: 11 minutes each." in report(one, two)
+    assert "all layers, 2.345 epochs in 10.0 minutes" in report(one, two)
+
+
+def test_what_is_known_beside_the_models_is_told_and_left_out_where_it_is_not():
+    models = candidate("a", 0.8, 0.8), candidate("b", 0.7, 0.7)
+    share = {"top1": 0.1827, "top1_low": 0.1752, "top1_high": 0.1903}
+    more = {
+        "baselines": {"linear model on pixels": {"val": share, "test": share}},
+        "equal_minutes": [{"minutes": 4, "models": {"a": {"top1": 0.75, "images": 12_345.0}, "b": None}}],
+        "near_duplicates": {
+            **{"images": 901, "share": 0.0901, "threshold": 0.9},
+            "top1": {"a": {"all": 0.8, "without": 0.79, "low": 0.78, "high": 0.81}},
+        },
+    }
+    text = render.comparison(models, compared(*models) | more, DATASET, [])
+    rows = tables(text)
+    assert rows["Accuracy"]["linear model on pixels"][:2] == ["18.27%", "18.27% (17.52 to 19.03)"]
+    assert rows["What would you get for the same minutes?"]["4"] == ["75.0%, 12,345 images", "-"]
+    assert "901 test images (9.0%) have a near duplicate" in text
+    assert "a 79.00% (78.00 to 81.00)" in text
+    plain = report(*models)
+    assert not any(word in plain for word in ("linear", "same minutes", "near duplicate", "## Checks"))
