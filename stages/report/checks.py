@@ -189,8 +189,8 @@ def _is_dirty(run: Mapping[str, Any]) -> bool:
 def _trivial(facts: Facts) -> Texts:
     for name, baseline in facts.comparison.get("baselines", {}).items():
         if beaten := [c.name for c in facts.candidates if c.test["top1_low"] <= baseline["test"]["top1"]]:
-            share = baseline["test"]["top1"]
-            yield f"{listed(beaten)} {_was(beaten, 'is', 'are')} not clearly better than the {name} ({share:.1%} on test)."
+            who, share = f"{listed(beaten)} {_was(beaten, 'is', 'are')}", baseline["test"]["top1"]
+            yield f"{who} not clearly better than the {name} ({share:.1%} on test)."
 
 
 def _was(items: Sequence[str], one: str = "was", several: str = "were") -> str:
