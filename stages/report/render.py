@@ -54,7 +54,8 @@ def comparison(
 
 def claims(comparison: Mapping[str, Any], dataset: Mapping[str, Any], figures: Collection[str]) -> str:
     """reports/claims.md; comparison: of comparison.json, at least claims and studies. Others as of `comparison`."""
-    return _render("claims", **comparison, dataset=dataset, figures=figures, axes=AXES, of_final=OF_FINAL)
+    own = {"dataset": dataset, "figures": figures, "axes": AXES, "of_final": OF_FINAL}
+    return _render("claims", **{**comparison, **own})
 
 
 def _several(candidates: Sequence[Candidate]) -> bool:

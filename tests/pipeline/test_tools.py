@@ -34,7 +34,7 @@ def test_a_sweep_ranks_what_could_be_trained_and_registers_nothing(clone: Clone,
     # READY: the environment that runs the tests will do.
     said = clone.run("make", "READY=", "sweep", "JOBS=2", "NAME=widths", sweep, status=2)
     assert "sweep: 1 of 3 experiments failed: widths-2; `dvc queue logs NAME` says why" in said
-    assert "embed_dim = 25 must be a multiple of num_heads = 3" in clone.run("dvc", "queue", "logs", "widths-2")
+    assert "embed_dim = 25 must be a multiple of num_heads = 6" in clone.run("dvc", "queue", "logs", "widths-2")
     table = (clone.root / "sweep/sweep.md").read_text()
     rows = [line for line in table.splitlines() if line.startswith(("| 12 |", "| 25 |", "| 36 |"))]
     assert sorted(row.split("|")[1].strip() for row in rows) == ["12", "36"]
