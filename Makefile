@@ -17,6 +17,7 @@ DEMO := \
 	-S models.vit_scratch.patch_size=8 \
 	-S models.vit_scratch.embed_dim=96 \
 	-S models.vit_scratch.depth=3 \
+	-S models.vit_scratch.whitening=null \
 	-S models.vit_transfer.weights=random \
 	-S models.vit_transfer.backbone=test_vit \
 	-S models.vit_transfer.image_size=64 \

@@ -68,6 +68,13 @@ def test_patches_start_whitened_by_those_of_the_training_images(width):
     assert variances() == pytest.approx([max(1, width / 192)] * min(width, 192), rel=0.1)
 
 
+def test_patches_do_not_start_whitened_where_that_is_not_wanted():
+    built = classifier("vit_scratch", whitening=None)
+    before = built.body.patch_embedding.projection.weight.clone()
+    built.before_training(tinted(200).images)
+    torch.testing.assert_close(built.body.patch_embedding.projection.weight, before, rtol=0, atol=0)
+
+
 def test_at_first_every_class_is_as_likely():
     logits = VisionTransformer(32, num_classes=3)(torch.randn(2, 3, 32, 32))
     torch.testing.assert_close(logits, torch.zeros(2, 3))

@@ -37,9 +37,12 @@ class VitScratch(TorchClassifier):
 
     def before_training(self, images: np.ndarray) -> None:
         self.preprocessing.measure(np.asarray(images))
+        if self.settings.whitening is None:
+            return
         count = max(1, WHITENING_PATCHES // self.body.grid_size**2)
         chosen = np.sort(np.random.default_rng(self.seed).permutation(len(images))[:count])
-        self.body.patch_embedding.whiten(self.preprocessing(torch.from_numpy(images[chosen])))
+        pixels = self.preprocessing(torch.from_numpy(images[chosen]))
+        self.body.patch_embedding.whiten(pixels, self.settings.whitening)
 
     def optimizer(self, precision: str) -> torch.optim.Optimizer:
         s = self.settings

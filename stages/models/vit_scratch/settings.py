@@ -16,6 +16,7 @@ class Settings(ClassifierSettings):
     dropout: ProperFraction
     drop_path: ProperFraction
     pool: Literal["cls", "mean"]
+    whitening: Positive | None
     muon_lr: Positive
     adamw_lr: Positive
     weight_decay: NonNegative

@@ -33,15 +33,16 @@ class PatchEmbedding(nn.Module):
         return self.projection(self.cut(pixels))  # B, patches, D
 
     @torch.no_grad()
-    def whiten(self, pixels: Tensor) -> None:
+    def whiten(self, pixels: Tensor, added: float) -> None:
         """Initial weights for images like these (one epoch of CIFAR-100: 39.9 % on validation against 36.4 %).
 
         Neighbouring pixels are nearly the same, and a plain projection sees little but their mean; this one sees all
-        directions in which patches differ with one variance, but for the finest, which hold noise (below 0.01).
+        directions in which patches differ with one variance, but for the finest, which hold noise: those whose variance
+        is less than what is `added` to all. Noise with more variance than that is raised as well, and harms.
         """
         patches = self.cut(pixels).flatten(0, 1).double()  # B * patches, 3pp
         variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
-        whitening = (directions / (variances + 1e-2).sqrt()) @ directions.T  # 3pp, 3pp
+        whitening = (directions / (variances + added).sqrt()) @ directions.T  # 3pp, 3pp
         self.projection.weight.copy_(self.projection.weight.double() @ whitening)
 
 
