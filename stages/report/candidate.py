@@ -65,8 +65,13 @@ class Candidate:
 
     @property
     def minutes(self) -> float:
-        """Of training."""
+        """Of training, with the chosen seed."""
         return self.profile["training_seconds"] / 60
+
+    @property
+    def mean_minutes(self) -> float:
+        """Of training, over the seeds."""
+        return float(np.mean([run["seconds"] for run in self.runs])) / 60 if self.runs else self.minutes
 
     @property
     def network(self) -> str:

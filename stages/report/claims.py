@@ -106,7 +106,7 @@ def _one_epoch(
     if not course or not course["levels"]:
         return Claim("Not tested", "no course", [VIT, CNN])
     [pair] = [pair for pair in pairs if {pair["first"], pair["second"]} == {VIT, CNN}]
-    ends = {name: {"top1": models[name].mean_top1("test"), "minutes": models[name].minutes} for name in (CNN, VIT)}
+    ends = {name: {"top1": models[name].mean_top1("test"), "minutes": models[name].mean_minutes} for name in (CNN, VIT)}
     return Claim(course["verdict"], found={"ends": ends, "pair": pair, **course})
 
 
