@@ -150,7 +150,7 @@ def test_every_verdict_is_written_with_its_figures():
     assert "| 1% | 1 | 5.0% | 20.0% | 15.0% | 4.0 |" in transfer
     assert "| 100% | 1 | 20.0% | 60.0% | 40.0% | 3.0 |" in transfer
     assert one_epoch.startswith(
-        f"**Holds**. Of 4 accuracies, {CNN} is first at 4 in time and at 4 in images, {VIT} at 0 and 0; "
+        f"**Holds**. Of 4 accuracies, {CNN} is first at 4 in time and at 4 in images, {VIT} at 0 and 0. "
     )
     assert f"| 25.0% | 8.3 / 8.3 | 15 / 15 | {CNN} | 83 / 83 | 150 / 150 | {CNN} |" in one_epoch
     assert "vit_transfer passes mobilenet_transfer for good after 27 / 27 seconds, at 66.7% / 66.7%." in one_epoch
