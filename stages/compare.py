@@ -13,8 +13,8 @@ from stages.common import paths
 from stages.common.errors import UserError, one_line_errors
 from stages.common.files import read_json, replacing_folder, write_json, write_text
 from stages.data.dataset import Prepared
-from stages.evaluation import baselines, model_comparison, predictions, robustness, significance, studies, tables
-from stages.evaluation.summary import rounded
+from stages.evaluation import baselines, model_comparison, predictions, robustness, studies, tables
+from stages.evaluation.summary import rounded, top1_with_interval
 from stages.inference.exported import Exported, chosen
 from stages.models import params
 from stages.report import checks, claims, figures, render
@@ -85,15 +85,16 @@ def main() -> None:
 
 def _candidate(name: str, shifted: robustness.Shifted) -> Candidate:
     metrics, cost = (_json(folder / f"{name}.json", name) for folder in (paths.METRICS, paths.PROFILES))
-    runs = {seed: _json(paths.RUNS / name / seed / "run.json", name) for seed in chosen(name)["val_top1"]}
-    run = runs[str(chosen(name)["seed"])]
+    seeds = chosen(name)
+    runs = {seed: _json(paths.RUNS / name / seed / "run.json", name) for seed in seeds["val_top1"]}
+    run = runs[str(seeds["seed"])]
     return Candidate(name, metrics, cost, run, robustness.summarize(shifted), list(runs.values()))
 
 
 def _right(name: str, prepared: Prepared) -> np.ndarray:
     """(S, N) bool: which test images each seed classifies correctly."""
     by_seed = predictions.by_seed(name, prepared, "test").values()
-    return np.stack([own.logits.argmax(axis=1) == own.labels for own in by_seed])
+    return np.stack([own.right for own in by_seed])
 
 
 def _run(name: str) -> Path:
@@ -126,19 +127,16 @@ def _baselines(prepared: Prepared) -> dict[str, Any]:
         "linear model on pixels": baselines.linear(train, splits),
         "most frequent class": baselines.majority(train[1], splits),
     }
-    return rounded({name: {split: _top1(own) for split, own in found.items()} for name, found in right.items()})
-
-
-def _top1(right: np.ndarray) -> dict[str, float]:
-    low, high = significance.share_interval(right)
-    return {"top1": float(right.mean()), "top1_low": low, "top1_high": high}
+    return rounded(
+        {name: {split: top1_with_interval(own) for split, own in found.items()} for name, found in right.items()}
+    )
 
 
 def _learning(name: str) -> pd.DataFrame:
     """learning.csv of all seeds, `seed` its first column."""
     folder, remedy = paths.RUNS / name, f"dvc repro train@{name}"
     by_seed = {int(seed): _csv(folder / seed / "learning.csv", remedy) for seed in chosen(name)["val_top1"]}
-    return pd.concat(by_seed, names=["seed"]).reset_index("seed").reset_index(drop=True)
+    return tables.joined(by_seed, "seed")
 
 
 def _equal_minutes(study: pd.DataFrame | None, names: list[str]) -> list[dict[str, Any]]:

@@ -10,8 +10,8 @@ from stages.common import paths
 from stages.common.errors import one_line_errors
 from stages.common.files import write_json
 from stages.data.dataset import Prepared
-from stages.evaluation import accuracy, predictions, significance
-from stages.evaluation.summary import Predictions, rounded, summarize
+from stages.evaluation import accuracy, predictions
+from stages.evaluation.summary import Predictions, rounded, summarize, top1_with_interval
 from stages.models import params
 
 
@@ -36,9 +36,8 @@ def of_images(found: Predictions, chosen: np.ndarray) -> dict[str, Any] | None:
     """Top-1 and its interval on the `chosen` images, (N,) bool; None where there are none."""
     if not chosen.any():
         return None
-    right = (found.logits.argmax(axis=1) == found.labels)[chosen]
-    low, high = significance.share_interval(right)
-    return {"top1": float(right.mean()), "top1_low": low, "top1_high": high, "images": len(right)}
+    right = found.right[chosen]
+    return {**top1_with_interval(right), "images": len(right)}
 
 
 def over_seeds(trained: Mapping[str, Mapping[int, Predictions]], chosen: int) -> dict[str, Any]:

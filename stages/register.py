@@ -81,7 +81,7 @@ def _entry(model: str, prepared: Prepared, square: str) -> Entry:
     return Entry(
         Package(exported, images[:EXAMPLE_IMAGES].copy(), about, metrics, reference),
         training,
-        right=on_gate.logits.argmax(axis=1) == on_gate.labels,
+        right=on_gate.right,
         n_test=len(labels),
         plots=sorted(paths.PLOTS.glob(f"*_{model}.png")),
         others=[TrainingRecord.read(run.with_name(seed)) for seed in chosen(model)["val_top1"] if seed != run.name],

@@ -9,7 +9,7 @@ import numpy as np
 
 from stages.evaluation import confusion, significance
 from stages.evaluation.calibration import probabilities as calibrated
-from stages.evaluation.summary import rounded
+from stages.evaluation.summary import rounded, top1_with_interval
 
 ENSEMBLE = "mean of all"
 PAIRS_SHOWN, MISTAKES_SHOWN, SUSPECTS_SHOWN = 10, 8, 16
@@ -61,14 +61,11 @@ def _ensemble(
 ) -> dict[str, Any]:
     """The mean of all models' calibrated probabilities, against the single model that is best on validation."""
     together = np.mean(list(probabilities.values()), axis=0).argmax(axis=1) == labels
-    low, high = significance.share_interval(together)
     # A single test, hence without Holm's correction.
     (pair,) = significance.compare_pairs({ENSEMBLE: together, best: right[best]})
     gain = pair.seen_from(ENSEMBLE)
     return {
-        "top1": float(together.mean()),
-        "top1_low": low,
-        "top1_high": high,
+        **top1_with_interval(together),
         "best_single": best,
         "gain": gain.difference,
         "gain_low": gain.low,

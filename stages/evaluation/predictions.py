@@ -18,9 +18,9 @@ from stages.evaluation.summary import Predictions
 def by_seed(model: str, prepared: Prepared, split: str) -> dict[int, Predictions]:
     """What the trainings with each seed predict for a split, in the order of seeds; UserError as of `of_split`."""
     file, key, stage = paths.PREDICTIONS / f"{model}.npz", f"{split}_logits", f"predict@{model}"
-    stored, (_, labels) = _read(file, [key], stage), prepared.split(split)
-    found = {chosen_seed(model): stored[key]}
-    found |= {int(name.rpartition("_")[2]): own for name, own in stored.items() if name.startswith(f"{key}_")}
+    stored, (_, labels) = _read(file, ["seed", key], stage, prefix=f"{key}_"), prepared.split(split)
+    found = {int(stored["seed"]): stored[key]}
+    found |= {int(seed): own for seed, own in _with_prefix(stored, f"{key}_").items()}
     for logits in found.values():
         _check(file, key, logits, (len(labels), len(prepared.class_names)), stage)
     return {seed: Predictions(found[seed], labels) for seed in sorted(found)}
@@ -51,7 +51,7 @@ def with_near_duplicate(split: str, prepared: Prepared) -> np.ndarray:
 def under_shift(model: str, prepared: Prepared, test: Predictions) -> Shifted:
     """Logits for corrupted test images and out-of-distribution ones; UserError as of `of_split`."""
     file, stage, classes = paths.ROBUSTNESS / f"{model}.npz", f"robustness@{model}", len(prepared.class_names)
-    stored = _read(file, ["rows", *(f"corrupted_{name}" for name in CORRUPTIONS)], stage)
+    stored = _read(file, ["rows", *(f"corrupted_{name}" for name in CORRUPTIONS)], stage, prefix="ood_")
     rows = stored.pop("rows")  # of the test images
     for key, logits in stored.items():
         shape = (len(SEVERITIES), len(rows)) if key.startswith("corrupted_") else (len(logits),)
@@ -67,11 +67,12 @@ def _with_prefix(stored: dict[str, np.ndarray], prefix: str) -> dict[str, np.nda
     return {key.removeprefix(prefix): logits for key, logits in stored.items() if key.startswith(prefix)}
 
 
-def _read(file: Path, keys: Iterable[str], stage: str) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file; UserError where one of `keys` is not among them."""
+def _read(file: Path, keys: Iterable[str], stage: str, prefix: str | None = None) -> dict[str, np.ndarray]:
+    """Arrays of an .npz file: `keys`, and those whose names begin with `prefix`; UserError where a key is missing."""
     try:
         with np.load(file, allow_pickle=False) as stored:
-            return {key: stored[key] for key in dict.fromkeys([*keys, *stored.files])}
+            more = [name for name in stored.files if prefix and name.startswith(prefix)]
+            return {key: stored[key] for key in [*keys, *more]}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"cannot read {file} ({error}): run `dvc repro {stage}`") from error
 

@@ -16,6 +16,11 @@ class Predictions(NamedTuple):
     logits: np.ndarray
     labels: np.ndarray
 
+    @property
+    def right(self) -> np.ndarray:
+        """Which images are classified correctly: (N,) bool."""
+        return self.logits.argmax(axis=1) == self.labels
+
 
 def summarize(
     val: Predictions, test: Predictions, superclass_of_class: Sequence[int], ood_logits: Mapping[str, ood.ByKind]
@@ -28,7 +33,7 @@ def summarize(
     temperature = calibration.fit_temperature(*val)
     thresholds = {str(round(100 * share)): conformal.threshold(*val, share, temperature) for share in COVERAGES}
     others = superclass_of_class, temperature, thresholds
-    differs = significance.difference_interval(_right(val), _right(test))
+    differs = significance.difference_interval(val.right, test.right)
     summary = {
         "val": measures(val, *others),
         "test": measures(test, *others),
@@ -45,11 +50,8 @@ def measures(
 ) -> dict[str, float]:
     """The measures on one split; `..._calibrated`: of probabilities at this temperature."""
     logits, labels = predictions
-    low, high = significance.share_interval(_right(predictions))
     found = {
-        "top1": accuracy.top_k(logits, labels, 1),
-        "top1_low": low,
-        "top1_high": high,
+        **top1_with_interval(predictions.right),
         "top5": accuracy.top_k(logits, labels, 5),
         "superclass_top1": accuracy.superclass_top1(logits, labels, superclass_of_class),
         "superclass_top1_on_errors": accuracy.superclass_top1_on_errors(logits, labels, superclass_of_class),
@@ -66,8 +68,10 @@ def measures(
     return found
 
 
-def _right(predictions: Predictions) -> np.ndarray:
-    return predictions.logits.argmax(axis=1) == predictions.labels
+def top1_with_interval(right: np.ndarray) -> dict[str, float]:
+    """top1, and top1_low to top1_high, its 95 % interval; right: (N,) bool."""
+    low, high = significance.share_interval(right)
+    return {"top1": float(right.mean()), "top1_low": low, "top1_high": high}
 
 
 def rounded(content: Any) -> Any:

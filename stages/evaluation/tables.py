@@ -1,6 +1,7 @@
 """What the charts show, as tables: one row for each point."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -9,9 +10,9 @@ from stages.evaluation import accuracy, calibration, confusion
 from stages.evaluation.summary import Predictions
 
 
-def joined(by_model: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """One table of all models, `model` its first column."""
-    return pd.concat(by_model, names=["model"]).reset_index("model").reset_index(drop=True)
+def joined(by_key: Mapping[Any, pd.DataFrame], key: str = "model") -> pd.DataFrame:
+    """One table of all, `key` its first column."""
+    return pd.concat(by_key, names=[key]).reset_index(key).reset_index(drop=True)
 
 
 def classes(test: Predictions, prepared: Prepared) -> pd.DataFrame:
@@ -34,4 +35,4 @@ def reliability(test: Predictions, temperature: float) -> pd.DataFrame:
     """calibration (before, after), confidence, accuracy (shares), images: a row for each bin."""
     states = {"before": 1.0, "after": temperature}
     bins = {state: calibration.reliability(*test, scale) for state, scale in states.items()}
-    return pd.concat(bins, names=["calibration"]).reset_index("calibration")
+    return joined(bins, "calibration")
